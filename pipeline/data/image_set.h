@@ -1,0 +1,61 @@
+// Sets of labelled pictures: a folder a class, tar files of the same layout, IDX (the MNIST family), a CSV of file,label.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+
+namespace moextract::data {
+
+enum class ImageSetKind { automatic, folder, tar, idx, csv };
+
+struct ImageSetParams {
+  ImageSetKind kind = ImageSetKind::automatic;  ///< automatic: folder -> folder, *.tar -> tar, *.csv -> csv, *idx3* -> idx
+  std::filesystem::path source;                 ///< folder, tar file, CSV file or IDX image file (gzip or not)
+  std::filesystem::path labels;                 ///< IDX: label file; empty: the image file's name with idx3->idx1, images->labels
+  std::filesystem::path classes;                ///< folder/tar: optional file of class names, one a line, in index order; empty: sorted names
+  std::filesystem::path list;                   ///< optional file of member names, one a line: these members, in this order
+  std::string file_column = "file";             ///< CSV
+  std::string label_column = "label";           ///< CSV
+  std::filesystem::path root;                   ///< CSV: folder of the files; empty: the CSV's folder
+  std::int64_t first = 0;                       ///< skip this many
+  std::int64_t count = 0;                       ///< then take at most this many; 0: all
+  std::int64_t shuffle_seed = -1;               ///< >= 0: a fixed permutation of the members before first/count
+};
+
+/// Read-only after opening; const members may be called from several threads at once.
+class ImageSet {
+ public:
+  virtual ~ImageSet() = default;
+  std::int64_t size() const { return static_cast<std::int64_t>(entries_.size()); }
+  /// Name of a member, unique in the set: path in the folder or tar, "#<index>" for IDX.
+  const std::string& id(std::int64_t index) const { return entries_.at(static_cast<std::size_t>(index)).id; }
+  /// Class index, 0-based.
+  std::int32_t label(std::int64_t index) const { return entries_.at(static_cast<std::size_t>(index)).label; }
+  std::int64_t classes() const { return classes_; }
+  /// Reads and decodes. Throws ImageError (bad picture) or UserError (input) (unreadable file).
+  virtual Image load(std::int64_t index) const = 0;
+  /// Hash of what determines the content: member names, labels, sizes and file times or, for tar and IDX, offsets and sizes.
+  const std::string& fingerprint() const { return fingerprint_; }
+  /// One line for logs: kind, source, number of images and classes.
+  std::string summary() const { return summary_; }
+
+ protected:
+  struct Entry {
+    std::string id;
+    std::int32_t label = 0;
+    std::int64_t offset = 0, size = 0;  ///< tar: position of the data; folder, CSV: size of the file; IDX: image number
+  };
+  std::vector<Entry> entries_;
+  std::int64_t classes_ = 0;
+  std::string fingerprint_, summary_;
+};
+
+/// Throws UserError (input) naming file, line or member and the next step.
+std::unique_ptr<ImageSet> open_image_set(const ImageSetParams& params);
+
+}  // namespace moextract::data

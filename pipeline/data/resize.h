@@ -1,0 +1,14 @@
+// Pillow's antialiased resize, byte for byte: separable convolution with the filter widened by the scale, coefficients in
+// fixed point (22 bits), 8-bit rounding between the horizontal and the vertical pass.
+#pragma once
+
+#include "data/image.h"
+
+namespace moextract::data {
+
+enum class Interpolation { bilinear, bicubic };
+
+/// Byte-equal to PIL.Image.resize((width, height), BILINEAR or BICUBIC) of an RGB image. width, height >= 1.
+Image resize(const Image& image, int width, int height, Interpolation interpolation);
+
+}  // namespace moextract::data

@@ -1,0 +1,48 @@
+// The safetensors format: 8 bytes header length (little endian), JSON header, raw tensors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace moextract::store {
+
+enum class TensorType { f32, f16, bf16, f64, i64, i32, u8, boolean };
+
+struct TensorView {
+  TensorType type = TensorType::f32;
+  std::vector<std::int64_t> shape;
+  std::span<const std::byte> data;
+  std::int64_t elements() const;
+};
+
+/// "F32", "BF16", ... as the format spells them.
+std::string type_name(TensorType type);
+std::size_t type_size(TensorType type);
+
+/// A file mapped into memory; views point into it and live as long as it. Throws UserError (input) with the file's name for
+/// every malformed header (bounded length, offsets inside the file, not overlapping, shape times size = bytes).
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+  ~SafetensorsFile();
+  SafetensorsFile(SafetensorsFile&&) noexcept;
+  const std::map<std::string, TensorView>& tensors() const;
+  const std::map<std::string, std::string>& metadata() const;
+  const std::filesystem::path& path() const;
+
+ private:
+  struct Mapping;
+  std::unique_ptr<Mapping> mapping_;
+};
+
+/// Writes atomically; tensors in the order of the map (by name), data aligned to 64 bytes, the same bytes for the same input.
+void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorView>& tensors,
+                       const std::map<std::string, std::string>& metadata);
+
+}  // namespace moextract::store
