@@ -1,23 +1,40 @@
 # LibTorch without its own CMake package: that package insists on a CUDA toolkit when the wheel was built with CUDA,
 # and the CPU libraries alone are enough here. Looked for, in this order: Torch_DIR and CMAKE_PREFIX_PATH (a user's own
-# LibTorch), LIBTORCH_ROOT, and build/deps/libtorch, where scripts/install-libtorch.sh puts the PyPI wheel.
+# LibTorch), LIBTORCH_ROOT, each as a CMake variable before the environment variable, and build/deps/libtorch, where
+# scripts/install-libtorch.sh puts the PyPI wheel.
+#
+# Gives LibTorch::c10 and LibTorch::cpu, and LibTorch::cuda where this LibTorch has a CUDA half that can be loaded:
+# a wheel installed without its dependencies has libtorch_cuda.so, but a program linked to it would not start.
+# LibTorch_CUDA_VERSION_MAJOR is then the CUDA it was built with; otherwise LibTorch_CUDA_MISSING says what is amiss.
 set(_libtorch_hints "")
-if(Torch_DIR)
-  get_filename_component(_root "${Torch_DIR}/../../.." ABSOLUTE)
-  list(APPEND _libtorch_hints "${_root}")
-endif()
-foreach(_prefix IN LISTS CMAKE_PREFIX_PATH)
+foreach(_dir "${Torch_DIR}" "$ENV{Torch_DIR}")
+  if(_dir)
+    get_filename_component(_root "${_dir}/../../.." ABSOLUTE)
+    list(APPEND _libtorch_hints "${_root}")
+  endif()
+endforeach()
+file(TO_CMAKE_PATH "$ENV{CMAKE_PREFIX_PATH}" _env_prefixes)
+foreach(_prefix IN LISTS CMAKE_PREFIX_PATH _env_prefixes)
   list(APPEND _libtorch_hints "${_prefix}" "${_prefix}/torch")
 endforeach()
-if(LIBTORCH_ROOT)
-  list(APPEND _libtorch_hints "${LIBTORCH_ROOT}" "${LIBTORCH_ROOT}/torch")
-endif()
+foreach(_prefix "${LIBTORCH_ROOT}" "$ENV{LIBTORCH_ROOT}")
+  if(_prefix)
+    list(APPEND _libtorch_hints "${_prefix}" "${_prefix}/torch")
+  endif()
+endforeach()
 list(APPEND _libtorch_hints "${CMAKE_SOURCE_DIR}/build/deps/libtorch/torch")
 
+# A library that has gone since the last configuration, because another LibTorch was installed, is looked for again.
+foreach(_library CPU C10 CUDA C10_CUDA)
+  if(LibTorch_${_library}_LIBRARY AND NOT EXISTS "${LibTorch_${_library}_LIBRARY}")
+    unset(LibTorch_${_library}_LIBRARY CACHE)
+  endif()
+endforeach()
 find_path(LibTorch_INCLUDE_DIR ATen/ATen.h HINTS ${_libtorch_hints} PATH_SUFFIXES include NO_DEFAULT_PATH)
 find_library(LibTorch_CPU_LIBRARY torch_cpu HINTS ${_libtorch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
 find_library(LibTorch_C10_LIBRARY c10 HINTS ${_libtorch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
 find_library(LibTorch_CUDA_LIBRARY torch_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+find_library(LibTorch_C10_CUDA_LIBRARY c10_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
 
 if(LibTorch_INCLUDE_DIR)
   foreach(_header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
@@ -56,4 +73,43 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
     INTERFACE_LINK_LIBRARIES "LibTorch::c10"
     INTERFACE_LINK_OPTIONS "-Wl,-rpath-link,${_site}/nvidia/cu13/lib")
 endif()
-mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY LibTorch_CUDA_LIBRARY)
+
+set(LibTorch_CUDA_MISSING "")
+if(LibTorch_FOUND AND NOT TARGET LibTorch::cuda)
+  if(NOT LibTorch_CUDA_LIBRARY OR NOT LibTorch_C10_CUDA_LIBRARY)
+    set(LibTorch_CUDA_MISSING "it is a build for the CPU alone")
+  else()
+    get_filename_component(_cuda_libdir "${LibTorch_CUDA_LIBRARY}" DIRECTORY)
+    if(NOT _cuda_libdir STREQUAL _libdir)
+      set(LibTorch_CUDA_MISSING "its libtorch_cuda.so is of another LibTorch, in ${_cuda_libdir}")
+    else()
+      # libcuda.so.1 comes with the driver and may be absent where one only builds.
+      execute_process(COMMAND ldd "${LibTorch_CUDA_LIBRARY}"
+        OUTPUT_VARIABLE _ldd ERROR_VARIABLE _ldd_error RESULT_VARIABLE _ldd_result)
+      string(REGEX MATCHALL "lib[^ \n]+ => not found" _absent "${_ldd}")
+      list(FILTER _absent EXCLUDE REGEX "^libcuda\\.so")
+      list(TRANSFORM _absent REPLACE " => not found" "")
+      if(_absent)
+        list(JOIN _absent ", " _absent)
+        set(LibTorch_CUDA_MISSING "its libtorch_cuda.so lacks ${_absent}")
+      elseif(NOT _ldd_result EQUAL 0)
+        set(LibTorch_CUDA_MISSING "its libtorch_cuda.so cannot be loaded: ${_ldd_error}")
+      endif()
+    endif()
+  endif()
+  if(NOT LibTorch_CUDA_MISSING)
+    string(REGEX MATCH "libcudart\\.so\\.([0-9]+)" _ "${_ldd}")
+    set(LibTorch_CUDA_VERSION_MAJOR "${CMAKE_MATCH_1}")
+    # libtorch_cuda registers its operators when it is loaded; no symbol of it is asked for, so a linker that drops
+    # unneeded libraries (Ubuntu's does) would drop it.
+    add_library(LibTorch::cuda INTERFACE IMPORTED)
+    set_target_properties(LibTorch::cuda PROPERTIES INTERFACE_LINK_LIBRARIES
+      "-Wl,--push-state,--no-as-needed,${LibTorch_CUDA_LIBRARY},${LibTorch_C10_CUDA_LIBRARY},--pop-state")
+    file(GLOB _cuda_dirs LIST_DIRECTORIES true "${_site}/nvidia/*/lib")
+    foreach(_dir IN LISTS _cuda_dirs)
+      set_property(TARGET LibTorch::cuda APPEND PROPERTY INTERFACE_LINK_OPTIONS "-Wl,-rpath-link,${_dir}")
+    endforeach()
+  endif()
+endif()
+mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY LibTorch_CUDA_LIBRARY
+                 LibTorch_C10_CUDA_LIBRARY)
