@@ -5,7 +5,8 @@
 //   /rows/image     [rows]     int64     index of the row's image in the calibration set
 //   /rows/token     [rows]     int32     token position, 0 = class token
 //   /images/id      [images]   UTF-8     names, /images/index int64, /images/label int32
-//   attributes of /: format, format_version, model_hash, seed, first_image, image_count, ...
+//   attributes of /: format, format_version, model_hash, data_fingerprint, seed, first_image, image_count, and
+//                    layers, x_width, h_width [layers]
 //
 // All HDF5 calls of a process are made by one thread at a time.
 #pragma once
@@ -23,13 +24,13 @@ enum class Tap { x, h };
 std::string tap_name(Tap tap);  ///< "x", "h"
 
 struct ShardLayer {
-  std::int64_t layer = 0;              ///< encoder block
+  std::int64_t layer = 0;                 ///< encoder block
   std::int64_t x_width = 0, h_width = 0;  ///< 0: this tap is not recorded
 };
 
 struct ShardInfo {
-  std::string model_hash;              ///< of the model file that produced it
-  std::string data_fingerprint;        ///< of the image set
+  std::string model_hash;        ///< of the model file that produced it
+  std::string data_fingerprint;  ///< of the image set
   std::uint64_t seed = 0;
   std::int64_t first_image = 0, image_count = 0;  ///< range of the calibration set, skipped images included
   std::vector<ShardLayer> layers;
@@ -37,10 +38,10 @@ struct ShardInfo {
 
 /// Rows of one image: what collect hands over. Same token positions for all layers.
 struct ShardImage {
-  std::int64_t index = 0;              ///< in the calibration set
+  std::int64_t index = 0;  ///< in the calibration set
   std::string id;
   std::int32_t label = 0;
-  std::vector<std::int32_t> tokens;    ///< [t] positions, ascending
+  std::vector<std::int32_t> tokens;  ///< [t] positions, ascending
 };
 
 /// Writes a shard under a temporary name and gives it its final one in finish(); a shard not finished leaves nothing.
@@ -53,8 +54,8 @@ class ShardWriter {
   ShardWriter& operator=(const ShardWriter&) = delete;
 
   /// Appends images and their rows. `rows[i]` belongs to info.layers[i / 2], tap x for even i, h for odd i: row-major
-  /// [sum of tokens, width] float16, empty where the tap is not recorded. Throws UserError (numerics) naming layer, tap,
-  /// image and token if a value is not finite, (storage) if the disk refuses.
+  /// [sum of tokens, width] float16, empty where the tap is not recorded. Throws UserError (numerics) naming layer,
+  /// tap, image and token if a value is not finite, (storage) if the disk refuses.
   void append(std::span<const ShardImage> images, std::span<const std::vector<std::uint16_t>> rows);
   /// Flushes, fsyncs, renames. Nothing may be appended afterwards.
   void finish();
@@ -76,12 +77,13 @@ class ShardReader {
   std::int64_t rows() const;
   /// Width of a layer's tap; 0 if it is not recorded.
   std::int64_t width(std::int64_t layer, Tap tap) const;
-  /// Reads `count` rows from `first` into `out` [count, width]. Throws UserError (input) naming file and row for values that
-  /// are not finite.
-  void read_rows(std::int64_t layer, Tap tap, std::int64_t first, std::int64_t count, std::span<std::uint16_t> out) const;
-  std::vector<std::int32_t> tokens() const;        ///< [rows]
-  std::vector<std::int64_t> row_images() const;    ///< [rows]
-  std::vector<ShardImage> images() const;          ///< without tokens
+  /// Reads `count` rows from `first` into `out` [count, width]. Throws UserError (input) naming file and row for values
+  /// that are not finite.
+  void read_rows(std::int64_t layer, Tap tap, std::int64_t first, std::int64_t count,
+                 std::span<std::uint16_t> out) const;
+  std::vector<std::int32_t> tokens() const;      ///< [rows]
+  std::vector<std::int64_t> row_images() const;  ///< [rows]
+  std::vector<ShardImage> images() const;        ///< without tokens
 
  private:
   struct State;

@@ -25,8 +25,9 @@ struct TensorView {
 std::string type_name(TensorType type);
 std::size_t type_size(TensorType type);
 
-/// A file mapped into memory; views point into it and live as long as it. Throws UserError (input) with the file's name for
-/// every malformed header (bounded length, offsets inside the file, not overlapping, shape times size = bytes).
+/// A file mapped into memory; views point into it and live as long as it. Data of files made elsewhere may be
+/// unaligned: copy bytes, do not cast pointers. Throws UserError (input) with the file's name for every malformed
+/// header (bounded length, offsets inside the file, not overlapping, shape times size = bytes).
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -41,7 +42,9 @@ class SafetensorsFile {
   std::unique_ptr<Mapping> mapping_;
 };
 
-/// Writes atomically; tensors in the order of the map (by name), data aligned to 64 bytes, the same bytes for the same input.
+/// Writes atomically; the same bytes for the same input. The header is padded so that the data start at a multiple of
+/// 64; the format allows no holes between tensors, so these lie by element size (largest first), then by name: each is
+/// aligned to its own elements, not to 64. Throws UserError (storage).
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata);
 

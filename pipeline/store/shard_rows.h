@@ -17,8 +17,8 @@ struct ShardExtent {
   std::int64_t first_global = 0, rows = 0;
 };
 
-/// Opens every shard once and reads its number of rows; the shards' order is the set's order. Throws UserError (input) if
-/// shards disagree on model, seed or layer widths (names both files).
+/// Opens every shard once and reads its number of rows; the shards' order is the set's order. Throws UserError (input)
+/// if shards disagree on model, seed or layer widths (names both files).
 std::vector<ShardExtent> list_shards(std::span<const std::filesystem::path> paths);
 
 /// Streams blocks of at most `block_rows` rows of one layer and tap from the shards given (in order), calling

@@ -1,0 +1,38 @@
+// Error text and process-wide settings of HDF5.
+#include "store/hdf5_handle.h"
+
+#include <cstdlib>
+#include <mutex>
+
+namespace moextract::store {
+namespace {
+
+// Walked upwards, the first entry is the innermost.
+herr_t keep_first(unsigned n, const H5E_error2_t* entry, void* text) {
+  if (n == 0 && entry->desc != nullptr) *static_cast<std::string*>(text) = entry->desc;
+  return 0;
+}
+
+}  // namespace
+
+std::string hdf5_reason() {
+  std::string text;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &text);
+  H5Eclear2(H5E_DEFAULT);
+  return text.empty() ? "HDF5 gives no reason" : text;
+}
+
+void prepare_hdf5() {
+#if !H5_VERSION_GE(1, 10, 7)
+  // Older than H5Pset_file_locking: the environment is the only switch, and HDF5 reads it when it starts.
+  static std::once_flag once;
+  std::call_once(once, [] { ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0); });
+#endif
+  thread_local bool silent = false;
+  if (!silent) {
+    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+    silent = true;
+  }
+}
+
+}  // namespace moextract::store
