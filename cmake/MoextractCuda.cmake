@@ -31,12 +31,12 @@ function(_moextract_try_link result name source)
   if(NOT _key STREQUAL "${_MOEXTRACT_${name}_LINKS_FOR}")
     set(_file "${CMAKE_BINARY_DIR}/CMakeFiles/moextract_try_${name}.cpp")
     file(WRITE "${_file}" "${source}")
-    try_compile(_links "${CMAKE_BINARY_DIR}/CMakeFiles/moextract_try_${name}" "${_file}"
+    # The answer goes into the cache.
+    try_compile(_MOEXTRACT_${name}_LINKS "${CMAKE_BINARY_DIR}/CMakeFiles/moextract_try_${name}" "${_file}"
       LINK_LIBRARIES ${ARGN} OUTPUT_VARIABLE _output)
-    if(NOT _links)
+    if(NOT _MOEXTRACT_${name}_LINKS)
       file(WRITE "${CMAKE_BINARY_DIR}/CMakeFiles/moextract_try_${name}.log" "${_output}")
     endif()
-    set(_MOEXTRACT_${name}_LINKS "${_links}" CACHE INTERNAL "Whether ${name} compiles and links")
     set(_MOEXTRACT_${name}_LINKS_FOR "${_key}" CACHE INTERNAL "What ${name} was tried with")
   endif()
   set(${result} "${_MOEXTRACT_${name}_LINKS}" PARENT_SCOPE)
