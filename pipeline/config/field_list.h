@@ -1,5 +1,5 @@
-// One list of fields for everything: a params struct describes its fields once (name, where the value lives, one sentence,
-// bounds), and the YAML reader, --set, --help, the reference page and the manifest all walk that list.
+// One list of fields for everything: a params struct describes its fields once (name, where the value lives, one
+// sentence, bounds), and the YAML reader, --set, --help, the reference page and the manifest all walk that list.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@ namespace moextract::config {
 /// Refers to a value inside a params struct. The struct must outlive the list.
 struct EnumRef {
   std::function<std::string()> get;
-  std::function<bool(std::string_view)> set;  ///< false: no such name
+  std::function<bool(std::string_view)> set;               ///< false: no such name
   std::vector<std::pair<std::string, std::string>> names;  ///< name, one sentence
 };
 using ValueRef = std::variant<bool*, int*, std::int64_t*, std::uint64_t*, double*, std::string*, std::filesystem::path*,
@@ -34,19 +34,38 @@ class Field {
 
   std::string path;  ///< "cluster.k"
   ValueRef value;
-  std::string doc;   ///< one sentence, no trailing period needed
+  std::string doc;  ///< one sentence, no trailing period needed
   std::optional<double> minimum, maximum;
   std::string unit;
   bool affects_result = true;  ///< false: speed, places, logging: not part of an artefact's address
   bool required = false;       ///< must be given in the file
   bool output_path = false;    ///< a path relative to the working folder instead of the config file's folder
+  bool given = false;          ///< set by the reader: a file or --set named this field
 
-  Field& at_least(double v) { minimum = v; return *this; }
-  Field& at_most(double v) { maximum = v; return *this; }
-  Field& in(std::string u) { unit = std::move(u); return *this; }
-  Field& runtime_only() { affects_result = false; return *this; }
-  Field& must_be_given() { required = true; return *this; }
-  Field& output() { output_path = true; return *this; }
+  Field& at_least(double v) {
+    minimum = v;
+    return *this;
+  }
+  Field& at_most(double v) {
+    maximum = v;
+    return *this;
+  }
+  Field& in(std::string u) {
+    unit = std::move(u);
+    return *this;
+  }
+  Field& runtime_only() {
+    affects_result = false;
+    return *this;
+  }
+  Field& must_be_given() {
+    required = true;
+    return *this;
+  }
+  Field& output() {
+    output_path = true;
+    return *this;
+  }
 };
 
 struct SectionDoc {
@@ -106,7 +125,8 @@ class FieldList {
   std::vector<SectionDoc> sections_;
 };
 
-/// The value as it would stand in YAML: 8, 0.5, true, [1, 2], shared, null.
+/// The value as it would stand in YAML: 8, 0.5, true, [1, 2], shared, null. Doubles are the shortest text that reads
+/// back to the same bits; texts are quoted where YAML or ${VAR} would read them otherwise.
 std::string to_yaml_text(const Field& field);
 
 }  // namespace moextract::config
