@@ -7,7 +7,8 @@
 
 namespace moextract::cluster {
 
-/// A block of consecutive local rows. `rows` is row-major [count, dimension], float16 bits, finite; valid during the call.
+/// A block of consecutive local rows. `rows` is row-major [count, dimension], float16 bits, finite; valid during the
+/// call.
 struct RowBlock {
   std::int64_t first_local = 0;   ///< index of the first row within this rank's part
   std::int64_t first_global = 0;  ///< index of the first row within the whole set: what random draws are keyed by
