@@ -19,6 +19,8 @@ source "$root/scripts/lib/messages.sh"
 source "$root/scripts/lib/jobs.sh"
 # shellcheck source-path=SCRIPTDIR
 source "$root/scripts/lib/python.sh"
+# shellcheck source-path=SCRIPTDIR
+source "$root/scripts/lib/summary.sh"
 
 case ${1:-} in
   -h | --help)
@@ -48,26 +50,6 @@ prepare_python() {
   cp "$requirements" "$venv/moextract-requirements"
 }
 
-# One paragraph from ctest's log: how many tests and test cases ran, and which were skipped.
-summary() {
-  local log=$root/build/release/Testing/Temporary/LastTest.log
-  [[ -f $log ]] || return 0
-  awk '
-    /^[0-9]+\/[0-9]+ (Testing|Test): / { if (!/ Testing: /) programs++ }
-    # CTest marks a skip in the log by the return code that stands for it.
-    /^Test (Skipped|Not Run)/ || /^\*\*\*Skipped/ { whole++ }
-    /^\[==========\] [0-9]+ tests? from [0-9]+ test suites? ran/ { cases += $2 }
-    /^\[  SKIPPED \] [0-9]+ tests?, listed below/ { skipped += $4; next }
-    /^\[  SKIPPED \] [A-Za-z_]/ && !/ms\)$/ { names[$4] = 1 }
-    /^SKIPPED: / { whole++; sub(/^SKIPPED: /, ""); names[$0] = 1 }
-    END {
-      printf "Summary: %d tests by ctest (%d of them skipped), with %d GoogleTest cases (%d of them skipped).\n",
-             programs, whole, cases, skipped
-      for (name in names) printf "  skipped: %s\n", name
-    }' "$log" >&2
-}
-
-export CTEST_OUTPUT_ON_FAILURE=1
 if [[ -z ${MOEXTRACT_TEST_DATA:-} && -d $root/../shared/data ]]; then
   MOEXTRACT_TEST_DATA=$(cd "$root/../shared/data" && pwd)
   export MOEXTRACT_TEST_DATA
@@ -86,10 +68,12 @@ tests out by MOEXTRACT_SKIP_PYTHON=1"
 fi
 
 cd "$root"
+log=$root/build/release/Testing/Temporary/LastTest.log
+rm -f -- "$log"
 status=0
 phase "Tests" ctest --preset release --output-on-failure --no-tests=error \
-  --parallel "${MOEXTRACT_TEST_JOBS:-$(core_count)}" "$@" || status=$?
-summary
+  --parallel "${MOEXTRACT_TEST_JOBS:-$(core_count)}" "$@" < /dev/null || status=$?
+test_summary "$log" >&2
 if ((status != 0)); then
   die "tests failed; their output stands above and in build/release/Testing/Temporary/LastTest.log. Once more, only \
 those: (cd '$root' && ctest --preset release --rerun-failed)" "$status"

@@ -1,11 +1,13 @@
 # shellcheck shell=bash
 # Finds a Python that can install the wheels. Needs messages.sh.
 
-# suitable_python: prints the first 64-bit CPython 3.10 to 3.14 among $MOEXTRACT_PYTHON, python3 and its siblings.
+# suitable_python: prints the first 64-bit CPython 3.10 to 3.14 among python3 and its siblings; where MOEXTRACT_PYTHON
+# names one, only that is asked.
 suitable_python() {
-  local candidate
-  for candidate in ${MOEXTRACT_PYTHON:+"$MOEXTRACT_PYTHON"} python3 /usr/bin/python3 \
-    python3.12 python3.11 python3.13 python3.10 python3.14; do
+  local candidate candidates
+  candidates=(python3 /usr/bin/python3 python3.12 python3.11 python3.13 python3.10 python3.14)
+  [[ -z ${MOEXTRACT_PYTHON:-} ]] || candidates=("$MOEXTRACT_PYTHON")
+  for candidate in "${candidates[@]}"; do
     if "$candidate" -c 'import platform, struct, sys
 sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 14) and struct.calcsize("P") == 8
               and platform.python_implementation() == "CPython"))' > /dev/null 2>&1; then
@@ -13,9 +15,9 @@ sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 14) and struct.calcsize("P"
       return 0
     fi
   done
-  say "No suitable Python: the wheels need a 64-bit CPython 3.10 to 3.14, and python3 is" \
-    "$(python3 -V 2>&1 || echo absent). Install one (scripts/install-packages.sh does it on Debian 12 and Ubuntu 24.04)" \
-    "or name it: MOEXTRACT_PYTHON=/path/to/python3"
+  say "No suitable Python: the wheels need a 64-bit CPython 3.10 to 3.14, and ${candidates[0]} is" \
+    "$("${candidates[0]}" -V 2> /dev/null || echo absent). Install one (scripts/install-packages.sh does it on Debian 12" \
+    "and Ubuntu 24.04) or name it: MOEXTRACT_PYTHON=/path/to/python3"
   return 1
 }
 

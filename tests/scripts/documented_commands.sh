@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# documented_commands.sh [PROGRAM]: what README.md and docs/ tell a reader to type exists: scripts, configurations and,
+# with PROGRAM, each subcommand of moextract.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/expect.sh"
+program=${1:-}
+
+cd "$root"
+[[ -f README.md ]] || {
+  failed "README.md is missing"
+  finish
+}
+
+# The commands: lines of fenced blocks that are marked as shell (sh, bash, console) or not marked, and indented lines.
+# Continued lines are joined, prompts and comments taken off.
+commands() {
+  awk '
+    /^[ \t]*```/ { if (fenced) { fenced = 0; next } fenced = 1; shell = /```(sh|bash|shell|console)?[ \t]*$/; next }
+    fenced && !shell { next }
+    fenced || /^    [^ ]/ {
+      line = joined $0
+      if (line ~ /\\$/) { joined = substr(line, 1, length(line) - 1) " "; next }
+      joined = ""
+      sub(/^[ \t]*(\$ )?/, "", line); sub(/(^|[ \t])#.*/, "", line)
+      if (line != "") print FILENAME ":" FNR "\t" line
+    }' "$@"
+}
+
+# Asked once for each subcommand.
+declare -A known
+subcommand_exists() {
+  if [[ -z ${known[$1]:-} ]]; then
+    if "$program" "$1" --help > /dev/null 2>&1 < /dev/null; then known[$1]=yes; else known[$1]=no; fi
+  fi
+  [[ ${known[$1]} == yes ]]
+}
+
+checked=0
+quickstart=0
+while IFS=$'\t' read -r place line; do
+  read -r -a words <<< "$line"
+  for ((i = 0; i < ${#words[@]}; ++i)); do
+    word=${words[i]}
+    case $word in
+      scripts/*.sh | .ci/run | tests/*.sh | tests/*.py | bench/*.sh | bench/*.py)
+        checked=$((checked + 1))
+        [[ -e $word ]] || failed "$place: $word does not exist"
+        [[ $i -gt 0 || -x $word ]] || failed "$place: $word cannot be executed"
+        [[ $word != scripts/quickstart.sh || $place != README.md:* ]] || quickstart=1
+        ;;
+      configs/*.yaml | models/*.safetensors | models/*.md | docs/*.md)
+        checked=$((checked + 1))
+        [[ -e $word ]] || failed "$place: $word does not exist"
+        ;;
+      moextract | */bin/moextract)
+        next=${words[i + 1]:-}
+        if [[ $next =~ ^[a-z][a-z-]*(\|[a-z-]+)*$ ]]; then
+          IFS='|' read -r -a subcommands <<< "$next"
+          for subcommand in "${subcommands[@]}"; do
+            checked=$((checked + 1))
+            [[ ! -x $program ]] || subcommand_exists "$subcommand" ||
+              failed "$place: moextract has no subcommand '$subcommand'"
+          done
+        fi
+        ;;
+    esac
+  done
+done < <(find README.md CONTRIBUTING.md docs -name '*.md' -print0 | sort -z | while IFS= read -r -d '' file; do
+  commands "$file"
+done)
+
+((quickstart == 1)) || failed "README.md does not show scripts/quickstart.sh"
+((checked >= 5)) || failed "only $checked things to check were found in README.md and docs/"
+[[ -x $program ]] || echo "the program is not built: its subcommands were not tried"
+echo "$checked scripts, files and subcommands checked"
+finish
