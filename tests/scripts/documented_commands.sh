@@ -18,7 +18,7 @@ commands() {
   awk '
     /^[ \t]*```/ { if (fenced) { fenced = 0; next } fenced = 1; shell = /```(sh|bash|shell|console)?[ \t]*$/; next }
     fenced && !shell { next }
-    fenced || /^    [^ ]/ {
+    fenced || joined != "" || /^    / {
       line = joined $0
       if (line ~ /\\$/) { joined = substr(line, 1, length(line) - 1) " "; next }
       joined = ""
@@ -45,8 +45,11 @@ while IFS=$'\t' read -r place line; do
     case $word in
       scripts/*.sh | .ci/run | tests/*.sh | tests/*.py | bench/*.sh | bench/*.py)
         checked=$((checked + 1))
-        [[ -e $word ]] || failed "$place: $word does not exist"
-        [[ $i -gt 0 || -x $word ]] || failed "$place: $word cannot be executed"
+        if [[ ! -e $word ]]; then
+          failed "$place: $word does not exist"
+        elif ((i == 0)) && [[ ! -x $word ]]; then
+          failed "$place: $word cannot be executed"
+        fi
         [[ $word != scripts/quickstart.sh || $place != README.md:* ]] || quickstart=1
         ;;
       configs/*.yaml | models/*.safetensors | models/*.md | docs/*.md)
