@@ -182,7 +182,9 @@ TEST_F(ReaderErrors, Syntax) {
             "a.yaml:2:5: not valid YAML: end of map flow not found; a '{' before this place is not closed");
   EXPECT_EQ(message("cluster:\n\tk: 3\n"),
             "a.yaml:2:3: not valid YAML: illegal map value; indent with spaces instead of tabs");
-  EXPECT_EQ(message("name: *nowhere\n"), "a.yaml:1:7: not valid YAML: the referenced anchor is not defined");
+  // yaml-cpp 0.8 adds the anchor's name.
+  EXPECT_TRUE(
+      message("name: *nowhere\n").starts_with("a.yaml:1:7: not valid YAML: the referenced anchor is not defined"));
   EXPECT_EQ(message("cluster:\n  k: 3\n rows: 4\n"),
             "a.yaml:3:2: not valid YAML: end of map not found; keys of one section stand in the same column");
   const std::string deep = message("name: x\nlists: " + std::string(5000, '['));
