@@ -23,11 +23,16 @@ std::string hdf5_reason() {
 }
 
 void prepare_hdf5() {
-#if !H5_VERSION_GE(1, 10, 7)
-  // Older than H5Pset_file_locking: the environment is the only switch, and HDF5 reads it when it starts.
   static std::once_flag once;
-  std::call_once(once, [] { ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0); });
+  std::call_once(once, [] {
+    // When closing a file fails (disk full), HDF5 1.10 frees it but keeps its id, and falls over that id in its own
+    // clean-up at exit. We close everything ourselves and can do without.
+    H5dont_atexit();
+#if !H5_VERSION_GE(1, 10, 7)
+    // Older than H5Pset_file_locking: the environment is the only switch, and HDF5 reads it when it starts.
+    ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
 #endif
+  });
   thread_local bool silent = false;
   if (!silent) {
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);

@@ -26,8 +26,9 @@ Result checked(Result result, const char* action) {
   return result;
 }
 
-/// Silences HDF5's own printing and switches file locking off; to be called before anything else in every public entry.
-/// Cheap after the first time. The silence is per thread in thread-safe builds of HDF5, hence not once a process.
+/// Silences HDF5's own printing, switches file locking off and keeps HDF5 from cleaning up at exit; to be called before
+/// anything else in every public entry. Cheap after the first time. The silence is per thread in thread-safe builds of
+/// HDF5, hence not once a process.
 void prepare_hdf5();
 
 /// Owns one HDF5 id.

@@ -212,6 +212,24 @@ TEST(Shard, FullDiskIsAStorageErrorAndLeavesNothing) {
   example.expect_in(ShardReader(folder / "a.h5"));
 }
 
+TEST(Shard, ProcessEndsWellAfterAFullDisk) {
+  // HDF5 1.10 is known to crash at exit after a close that failed.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto run = [] {
+    const TemporaryFolder folder;
+    ExampleShard example;
+    example.info.layers = {{0, 0, 3000}};
+    const FileSizeLimit limit(60'000);
+    try {
+      example.write(folder / "a.h5");
+    } catch (const UserError& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      std::exit(static_cast<int>(error.code()));
+    }
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(static_cast<int>(ExitCode::storage)), "a.h5: the shard cannot be written");
+}
+
 TEST(Shard, TwoReadersAndAMovedOne) {
   const TemporaryFolder folder;
   const ExampleShard example;
