@@ -16,8 +16,10 @@ std::unique_ptr<Communicator> make_self();
 /// is rethrown here.
 void run_threads(int ranks, const std::function<void(Communicator&)>& body);
 
-/// The MPI library's life: started when made, finalised when destroyed (unless an exception is under way: then the job
-/// is ended by Communicator::abort, for finalising would wait for ranks that are not coming). Make one in main().
+/// The MPI library's life: started when made, finalised when destroyed, unless an exception is under way: finalising would
+/// wait for ranks that are not coming. Then the caller ends the job, best by Communicator::abort where the exception is
+/// caught inside the session's life; a process that just exits non-zero makes mpirun (and srun --kill-on-bad-exit) end the
+/// other ranks too. Make one in main().
 class MpiSession {
  public:
   /// Starts MPI with MPI_THREAD_FUNNELED or better. Throws UserError (distributed) if the level is not granted.

@@ -20,6 +20,9 @@ enum class Reduction { sum, min, max };
 
 /// Element types a reduction knows. Integer sums are exact, hence the same for any number of ranks and any order.
 enum class ElementType { int32, int64, float32, float64 };
+constexpr std::size_t bytes_of(ElementType type) {
+  return type == ElementType::int32 || type == ElementType::float32 ? 4 : 8;
+}
 
 template <class T>
 struct ElementOf;
@@ -70,8 +73,9 @@ class Communicator {
   /// Collective. A text of any length from root; what the others pass is ignored.
   std::string broadcast_text(const std::string& text, int root = 0);
 
-  /// Collective, in place, same length everywhere. Exact for integers and for min/max. For floating-point SUMS the order
-  /// is the back end's own: use all_reduce_ordered where bits matter.
+  /// Collective, in place, same length everywhere. Exact for integers and for min/max (what a NaN does to min/max is left
+  /// open: check for it first). For floating-point SUMS the order is the back end's own: use all_reduce_ordered where bits
+  /// matter.
   template <class T>
   void all_reduce(std::span<T> data, Reduction reduction) {
     all_reduce_bytes(data.data(), data.size(), ElementOf<T>::value, reduction);
@@ -84,6 +88,7 @@ class Communicator {
 
   /// Collective sum in rank order 0, 1, 2, ...: the same bits on every rank and on every call with the same inputs and the
   /// same number of ranks. (For sums that do not depend on the number of ranks either, sum integers.)
+  /// Costs more than all_reduce: every rank receives size() times the data, in pieces that bound the memory (some 32 MiB).
   void all_reduce_ordered(std::span<double> data);
   void all_reduce_ordered(std::span<float> data);
 
