@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <mutex>
+#include <string_view>
 
 namespace moextract::store {
 namespace {
@@ -13,13 +14,22 @@ herr_t keep_first(unsigned n, const H5E_error2_t* entry, void* text) {
   return 0;
 }
 
+/// "file write failed: No space left on device" out of a page of times, descriptors and addresses.
+std::string shortened(std::string text) {
+  constexpr std::string_view kSystemReason = "error message = '";
+  const std::size_t start = text.find(kSystemReason);
+  if (start == std::string::npos) return text;
+  const std::size_t reason = start + kSystemReason.size();
+  return text.substr(0, text.find(':')) + ": " + text.substr(reason, text.find('\'', reason) - reason);
+}
+
 }  // namespace
 
 std::string hdf5_reason() {
   std::string text;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &text);
   H5Eclear2(H5E_DEFAULT);
-  return text.empty() ? "HDF5 gives no reason" : text;
+  return text.empty() ? "HDF5 gives no reason" : shortened(std::move(text));
 }
 
 void prepare_hdf5() {

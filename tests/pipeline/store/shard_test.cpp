@@ -205,7 +205,8 @@ TEST(Shard, FullDiskIsAStorageErrorAndLeavesNothing) {
     const FileSizeLimit limit(bytes);
     const std::string message = user_error(ExitCode::storage, [&] { example.write(folder / "a.h5", 5); });
     EXPECT_NE(message.find("a.h5"), std::string::npos) << message;
-    EXPECT_NE(message.find("File too large"), std::string::npos) << message;
+    EXPECT_NE(message.find("File too large)"), std::string::npos) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
     EXPECT_EQ(folder.entries(), 0u) << bytes;
   }
   example.write(folder / "a.h5", 5);
