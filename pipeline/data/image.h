@@ -16,8 +16,8 @@ struct Image {
   std::vector<std::uint8_t> rgb;  ///< [height, width, 3]
 };
 
-/// A picture that cannot be decoded: truncated, empty, foreign. Carries the member's name in its message. Whether it ends
-/// the run is the caller's policy.
+/// A picture that cannot be decoded: truncated, empty, foreign. Carries the member's name in its message. Whether it
+/// ends the run is the caller's policy.
 class ImageError : public UserError {
  public:
   explicit ImageError(const std::string& message) : UserError(ExitCode::input, message) {}

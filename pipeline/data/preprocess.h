@@ -15,25 +15,25 @@ enum class ResizeMode {
 };
 
 struct PreprocessParams {
-  int resize = 0;                                       ///< pixels; 0: no resize
+  int resize = 0;  ///< pixels; 0: no resize
   ResizeMode resize_mode = ResizeMode::shorter;
   Interpolation interpolation = Interpolation::bicubic;
-  int crop = 224;                                       ///< side of the centre crop = the model's input; torchvision's rounding
-  int channels = 3;                                     ///< 3, or 1: luminance as Pillow's convert("L")
-  std::array<double, 3> mean{0.5, 0.5, 0.5};            ///< of values in 0..1, per channel
+  int crop = 224;                             ///< side of the centre crop = the model's input; torchvision's rounding
+  int channels = 3;                           ///< 3, or 1: luminance of the crop as Pillow's convert("L")
+  std::array<double, 3> mean{0.5, 0.5, 0.5};  ///< of values in 0..1, per channel
   std::array<double, 3> std{0.5, 0.5, 0.5};
 };
 
-/// Writes [channels, crop, crop] float32: ((value / 255) - mean) / std, computed in float32 in this order, as torchvision
-/// does. A picture smaller than the crop after resizing is padded with zeros (black) as torchvision's CenterCrop pads.
-/// `out` has channels * crop * crop elements.
+/// Writes [channels, crop, crop] float32: ((value / 255) - mean) / std, computed in float32 in this order, as
+/// torchvision does. A picture smaller than the crop after resizing is padded with zeros (black) as torchvision's
+/// CenterCrop pads. `out` has channels * crop * crop elements.
 void preprocess(const Image& image, const PreprocessParams& params, std::span<float> out);
 
 /// Training augmentation, applied between crop and normalisation, drawn from `seed` alone.
 struct AugmentParams {
-  bool flip = true;         ///< mirror left-right with probability one half
-  int shift = 0;            ///< translate by up to this many pixels each way, black fill
-  double erase = 0.0;       ///< probability of one black rectangle of 2 % to 20 % of the area (random erasing)
+  bool flip = true;    ///< mirror left-right with probability one half
+  int shift = 0;       ///< translate by up to this many pixels each way, black fill
+  double erase = 0.0;  ///< probability of one black rectangle of 2 % to 20 % of the area (random erasing)
 };
 void preprocess_augmented(const Image& image, const PreprocessParams& params, const AugmentParams& augment,
                           std::uint64_t seed, std::span<float> out);
