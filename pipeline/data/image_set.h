@@ -1,4 +1,5 @@
-// Sets of labelled pictures: a folder a class, tar files of the same layout, IDX (the MNIST family), a CSV of file,label.
+// Sets of labelled pictures: a folder a class, tar files of the same layout, IDX (the MNIST family), a CSV of file
+// names and labels.
 #pragma once
 
 #include <cstdint>
@@ -13,18 +14,25 @@ namespace moextract::data {
 
 enum class ImageSetKind { automatic, folder, tar, idx, csv };
 
+/// Members are put in order (folder and tar by name, the others as stored), then list, shuffle_seed, first and count
+/// select. Class indices are those of the whole source, whatever is selected.
 struct ImageSetParams {
-  ImageSetKind kind = ImageSetKind::automatic;  ///< automatic: folder -> folder, *.tar -> tar, *.csv -> csv, *idx3* -> idx
-  std::filesystem::path source;                 ///< folder, tar file, CSV file or IDX image file (gzip or not)
-  std::filesystem::path labels;                 ///< IDX: label file; empty: the image file's name with idx3->idx1, images->labels
-  std::filesystem::path classes;                ///< folder/tar: optional file of class names, one a line, in index order; empty: sorted names
-  std::filesystem::path list;                   ///< optional file of member names, one a line: these members, in this order
-  std::string file_column = "file";             ///< CSV
-  std::string label_column = "label";           ///< CSV
-  std::filesystem::path root;                   ///< CSV: folder of the files; empty: the CSV's folder
-  std::int64_t first = 0;                       ///< skip this many
-  std::int64_t count = 0;                       ///< then take at most this many; 0: all
-  std::int64_t shuffle_seed = -1;               ///< >= 0: a fixed permutation of the members before first/count
+  /// automatic: folder -> folder, *.tar -> tar, *.csv -> csv, *idx3* -> idx
+  ImageSetKind kind = ImageSetKind::automatic;
+  /// Folder, tar file, CSV file or IDX image file (gzip or not). A folder's classes are its own subfolders; in a tar
+  /// the class of a picture is the name of the folder it stands in, whatever stands above (train/cat/1.png: cat).
+  std::filesystem::path source;
+  /// IDX: label file; empty: the image file's name with idx3 -> idx1 and images -> labels
+  std::filesystem::path labels;
+  /// Folder, tar: optional file of class names, one a line, in index order; empty: sorted names
+  std::filesystem::path classes;
+  std::filesystem::path list;          ///< optional file of member names, one a line: these members, in this order
+  std::string file_column = "file";    ///< CSV
+  std::string label_column = "label";  ///< CSV
+  std::filesystem::path root;          ///< CSV: folder of the files; empty: the CSV's folder
+  std::int64_t first = 0;              ///< skip this many
+  std::int64_t count = 0;              ///< then take at most this many; 0: all
+  std::int64_t shuffle_seed = -1;      ///< >= 0: a fixed permutation of the members before first/count
 };
 
 /// Read-only after opening; const members may be called from several threads at once.
@@ -36,10 +44,12 @@ class ImageSet {
   const std::string& id(std::int64_t index) const { return entries_.at(static_cast<std::size_t>(index)).id; }
   /// Class index, 0-based.
   std::int32_t label(std::int64_t index) const { return entries_.at(static_cast<std::size_t>(index)).label; }
+  /// Number of classes; CSV and IDX: the largest label of the whole source, plus one.
   std::int64_t classes() const { return classes_; }
   /// Reads and decodes. Throws ImageError (bad picture) or UserError (input) (unreadable file).
   virtual Image load(std::int64_t index) const = 0;
-  /// Hash of what determines the content: member names, labels, sizes and file times or, for tar and IDX, offsets and sizes.
+  /// Hash of what determines the content: member names, labels, sizes and file times or, for tar and IDX, offsets and
+  /// sizes.
   const std::string& fingerprint() const { return fingerprint_; }
   /// One line for logs: kind, source, number of images and classes.
   std::string summary() const { return summary_; }
