@@ -216,7 +216,7 @@ TEST(Shard, FullDiskIsAStorageErrorAndLeavesNothing) {
 TEST(Shard, ProcessEndsWellAfterAFullDisk) {
   // HDF5 1.10 is known to crash at exit after a close that failed.
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const auto run = [] {
+  const auto code_of_full_disk = [] {
     const TemporaryFolder folder;
     ExampleShard example;
     example.info.layers = {{0, 0, 3000}};
@@ -225,10 +225,12 @@ TEST(Shard, ProcessEndsWellAfterAFullDisk) {
       example.write(folder / "a.h5");
     } catch (const UserError& error) {
       std::fprintf(stderr, "%s\n", error.what());
-      std::exit(static_cast<int>(error.code()));
+      return static_cast<int>(error.code());
     }
+    return 0;
   };
-  EXPECT_EXIT(run(), testing::ExitedWithCode(static_cast<int>(ExitCode::storage)), "a.h5: the shard cannot be written");
+  EXPECT_EXIT(std::exit(code_of_full_disk()), testing::ExitedWithCode(static_cast<int>(ExitCode::storage)),
+              "a.h5: the shard cannot be written");
 }
 
 TEST(Shard, TwoReadersAndAMovedOne) {
