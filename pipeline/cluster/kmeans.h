@@ -61,8 +61,8 @@ struct KMeansFit {
 /// pass is made. A cluster that runs empty is given the row farthest from its centroid (the smallest global number of
 /// equals; several empty clusters are given rows that differ). In contrived cases (a refilled cluster keeps emptying
 /// another) a final cluster may have size 0. `spherical`: rows are brought to unit length, rounded to multiples of
-/// 2^-24 (rows of zeros stay zero); centroids are means brought to unit length; distances, inertia and shift are
-/// Euclidean between these, that is 2 - 2 cosine.
+/// 2^-24 (rows of zeros stay zero); centroids are means brought to unit length; distances are
+/// Euclidean between these: squared, 2 - 2 cosine.
 ///
 /// Memory: 4 bytes a local row, init_sample rows of 12 bytes a value, and k * dimension * 8 bytes a thread.
 /// Throws UserError (config) for parameters out of range, (input) if there are no rows, or fewer different rows than k
