@@ -62,11 +62,21 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   get_filename_component(_libdir "${LibTorch_CPU_LIBRARY}" DIRECTORY)
   # The wheel's CUDA runtime stands beside it (site-packages/nvidia/cu13/lib) and its own run path finds it.
   get_filename_component(_site "${_libdir}/../.." ABSOLUTE)
+  # LibTorch ships headers of other packages beside its own (fmt, google, pybind11, ...), of other versions than the
+  # ones that we link. Only its own folders are shown to the compiler.
+  set(_libtorch_own "${CMAKE_BINARY_DIR}/libtorch-include")
+  file(MAKE_DIRECTORY "${_libtorch_own}")
+  foreach(_folder ATen c10 caffe2 torch)
+    if(EXISTS "${LibTorch_INCLUDE_DIR}/${_folder}")
+      file(REMOVE "${_libtorch_own}/${_folder}")
+      file(CREATE_LINK "${LibTorch_INCLUDE_DIR}/${_folder}" "${_libtorch_own}/${_folder}" SYMBOLIC)
+    endif()
+  endforeach()
   add_library(LibTorch::c10 UNKNOWN IMPORTED)
   set_target_properties(LibTorch::c10 PROPERTIES
     IMPORTED_LOCATION "${LibTorch_C10_LIBRARY}"
-    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${LibTorch_INCLUDE_DIR}"
-    INTERFACE_INCLUDE_DIRECTORIES "${LibTorch_INCLUDE_DIR}")
+    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${_libtorch_own}"
+    INTERFACE_INCLUDE_DIRECTORIES "${_libtorch_own}")
   add_library(LibTorch::cpu UNKNOWN IMPORTED)
   set_target_properties(LibTorch::cpu PROPERTIES
     IMPORTED_LOCATION "${LibTorch_CPU_LIBRARY}"

@@ -1,0 +1,31 @@
+#include "model/mlp.h"
+
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/linear.h>
+
+namespace moextract::model {
+
+DenseMlp::DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_weight, at::Tensor fc2_bias)
+    : fc1_weight_(std::move(fc1_weight)),
+      fc1_bias_(std::move(fc1_bias)),
+      fc2_weight_(std::move(fc2_weight)),
+      fc2_bias_(std::move(fc2_bias)) {}
+
+at::Tensor DenseMlp::forward(const at::Tensor& x, MlpTrace* trace) const {
+  const at::Tensor h = at::gelu(at::linear(x, fc1_weight_, fc1_bias_));
+  if (trace != nullptr) {
+    trace->x = x;
+    trace->h = h;
+  }
+  return at::linear(h, fc2_weight_, fc2_bias_);
+}
+
+double DenseMlp::macs_per_token(std::span<const double>) const {
+  return 2.0 * static_cast<double>(fc1_weight_.size(0)) * static_cast<double>(fc1_weight_.size(1));
+}
+
+double DenseMlp::active_neurons(std::span<const double>) const {
+  return static_cast<double>(fc1_weight_.size(0));
+}
+
+}  // namespace moextract::model

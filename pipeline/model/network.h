@@ -1,0 +1,38 @@
+// A network whose MLPs can be observed and replaced. Vit is the first; others take their place beside it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/mlp.h"
+
+namespace moextract::model {
+
+/// Called once for each MLP of a forward pass, in order.
+using Observer = std::function<void(std::int64_t layer, const MlpTrace& trace)>;
+
+/// Share of tokens that each expert of each layer gets: [layer][expert]; empty for a dense layer.
+using TokenShares = std::vector<std::vector<double>>;
+
+class Network {
+ public:
+  virtual ~Network() = default;
+  /// images [n, channels, side, side] float32 -> logits [n, classes]. May be called from several threads at once when
+  /// no gradients are recorded. The result for an image depends, in its last bits, on the batch it stands in: callers
+  /// that promise the same bits everywhere form batches that do not depend on the number of ranks or threads.
+  virtual at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const = 0;
+  virtual std::int64_t layers() const = 0;
+  virtual const Mlp& mlp(std::int64_t layer) const = 0;
+  virtual std::int64_t tokens() const = 0;  ///< tokens of an image that go through each MLP
+  /// Multiply-accumulates of one image outside the MLPs.
+  virtual double other_macs() const = 0;
+};
+
+/// Multiply-accumulates of one image.
+double macs_per_image(const Network& network, const TokenShares& shares);
+
+}  // namespace moextract::model

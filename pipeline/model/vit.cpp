@@ -1,0 +1,118 @@
+#include "model/vit.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include "core/error.h"
+
+namespace moextract::model {
+namespace {
+
+at::Tensor get(const TensorMap& tensors, const std::string& name) {
+  const auto found = tensors.find(name);
+  MOEX_ASSERT(found != tensors.end(), "tensor " + name + " was not checked before use");
+  return found->second;
+}
+
+at::Tensor get_if(const TensorMap& tensors, const std::string& name, bool wanted) {
+  return wanted ? get(tensors, name) : at::Tensor();
+}
+
+}  // namespace
+
+std::string mlp_prefix(std::int64_t layer) {
+  return fmt::format("blocks.{}.mlp.", layer);
+}
+
+std::unique_ptr<Mlp> make_dense_mlp(std::int64_t layer, const TensorMap& tensors) {
+  const std::string prefix = mlp_prefix(layer);
+  return std::make_unique<DenseMlp>(get(tensors, prefix + "fc1.weight"), get(tensors, prefix + "fc1.bias"),
+                                    get(tensors, prefix + "fc2.weight"), get(tensors, prefix + "fc2.bias"));
+}
+
+Vit::Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& make_mlp) : params_(params) {
+  patch_weight_ = get(tensors, "patch_embed.proj.weight");
+  patch_bias_ = get(tensors, "patch_embed.proj.bias");
+  class_token_ = get_if(tensors, "cls_token", params.class_token);
+  distillation_token_ = get_if(tensors, "dist_token", params.distilled);
+  position_ = get(tensors, "pos_embed");
+  const std::string norm = params.class_token ? "norm" : "fc_norm";
+  norm_weight_ = get(tensors, norm + ".weight");
+  norm_bias_ = get(tensors, norm + ".bias");
+  head_weight_ = get(tensors, "head.weight");
+  head_bias_ = get(tensors, "head.bias");
+  head_distilled_weight_ = get_if(tensors, "head_dist.weight", params.distilled);
+  head_distilled_bias_ = get_if(tensors, "head_dist.bias", params.distilled);
+  for (std::int64_t layer = 0; layer < params.depth; ++layer) {
+    const std::string prefix = fmt::format("blocks.{}.", layer);
+    Block block;
+    block.norm1_weight = get(tensors, prefix + "norm1.weight");
+    block.norm1_bias = get(tensors, prefix + "norm1.bias");
+    block.qkv_weight = get(tensors, prefix + "attn.qkv.weight");
+    block.qkv_bias = get_if(tensors, prefix + "attn.qkv.bias", params.qkv_bias);
+    block.proj_weight = get(tensors, prefix + "attn.proj.weight");
+    block.proj_bias = get(tensors, prefix + "attn.proj.bias");
+    block.norm2_weight = get(tensors, prefix + "norm2.weight");
+    block.norm2_bias = get(tensors, prefix + "norm2.bias");
+    block.mlp = make_mlp(layer, tensors);
+    blocks_.push_back(std::move(block));
+  }
+}
+
+at::Tensor Vit::attention(const Block& block, const at::Tensor& x) const {
+  const std::int64_t n = x.size(0), tokens = x.size(1), head_width = params_.width / params_.heads;
+  const at::Tensor qkv = at::linear(x, block.qkv_weight, block.qkv_bias)
+                             .reshape({n, tokens, 3, params_.heads, head_width})
+                             .permute({2, 0, 3, 1, 4});
+  const at::Tensor mixed = at::scaled_dot_product_attention(qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
+  return at::linear(mixed.transpose(1, 2).reshape({n, tokens, params_.width}), block.proj_weight, block.proj_bias);
+}
+
+at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const {
+  const std::vector<std::int64_t> norm_shape{params_.width};
+  const auto norm = [&](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    return at::layer_norm(x, norm_shape, weight, bias, params_.norm_eps);
+  };
+  const std::int64_t n = images.size(0), patch = params_.patch_size;
+  at::Tensor x = at::conv2d(images, patch_weight_, patch_bias_, {patch, patch}).flatten(2).transpose(1, 2);
+  // Models that give the class token no position (pos_embed has one row a patch) add positions before the tokens are
+  // joined.
+  const bool position_first = position_.size(1) == params_.patches();
+  if (position_first) x = x + position_;
+  if (params_.class_token) {
+    std::vector<at::Tensor> parts{class_token_.expand({n, 1, params_.width})};
+    if (params_.distilled) parts.push_back(distillation_token_.expand({n, 1, params_.width}));
+    parts.push_back(x);
+    x = at::cat(parts, 1);
+  }
+  if (!position_first) x = x + position_;
+  for (std::int64_t layer = 0; layer < params_.depth; ++layer) {
+    const Block& block = blocks_[static_cast<std::size_t>(layer)];
+    x = x + attention(block, norm(x, block.norm1_weight, block.norm1_bias));
+    MlpTrace trace;
+    x = x + block.mlp->forward(norm(x, block.norm2_weight, block.norm2_bias), observer ? &trace : nullptr);
+    if (observer) observer(layer, trace);
+  }
+  if (!params_.class_token) return at::linear(norm(x.mean(1), norm_weight_, norm_bias_), head_weight_, head_bias_);
+  x = norm(x.slice(1, 0, params_.prefix_tokens()), norm_weight_, norm_bias_);
+  const at::Tensor answer = at::linear(x.select(1, 0), head_weight_, head_bias_);
+  if (!params_.distilled) return answer;
+  return (answer + at::linear(x.select(1, 1), head_distilled_weight_, head_distilled_bias_)) / 2;
+}
+
+double Vit::other_macs() const {
+  const double d = static_cast<double>(params_.width), t = static_cast<double>(params_.tokens());
+  const double patch_values = static_cast<double>(params_.channels * params_.patch_size * params_.patch_size);
+  const double heads = params_.distilled ? 2.0 : 1.0;
+  return static_cast<double>(params_.patches()) * patch_values * d +
+         static_cast<double>(params_.depth) * (t * 4.0 * d * d + 2.0 * t * t * d) +
+         heads * d * static_cast<double>(params_.classes);
+}
+
+}  // namespace moextract::model

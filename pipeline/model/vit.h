@@ -1,0 +1,63 @@
+// A plain Vision Transformer over timm's tensor names.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/network.h"
+#include "model/vit_params.h"
+#include "model/weights.h"
+
+namespace moextract::model {
+
+/// Makes the MLP of one block from the network's tensors.
+using MlpFactory = std::function<std::unique_ptr<Mlp>(std::int64_t layer, const TensorMap& tensors)>;
+
+/// "blocks.<layer>.mlp."
+std::string mlp_prefix(std::int64_t layer);
+
+/// The block's trained MLP from blocks.<layer>.mlp.fc1 / fc2, any number of hidden neurons.
+std::unique_ptr<Mlp> make_dense_mlp(std::int64_t layer, const TensorMap& tensors);
+
+/// Holds references to tensors, no copies: making one is cheap, so a trainer makes one for each graph it records.
+class Vit : public Network {
+ public:
+  /// Tensors are as checked by check_vit_tensors. `make_mlp` decides what stands in each block.
+  Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& make_mlp = make_dense_mlp);
+
+  at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const override;
+  std::int64_t layers() const override { return params_.depth; }
+  const Mlp& mlp(std::int64_t layer) const override { return *blocks_.at(static_cast<std::size_t>(layer)).mlp; }
+  std::int64_t tokens() const override { return params_.tokens(); }
+  double other_macs() const override;
+  const VitParams& params() const { return params_; }
+
+ private:
+  struct Block {
+    at::Tensor norm1_weight, norm1_bias, qkv_weight, qkv_bias, proj_weight, proj_bias, norm2_weight, norm2_bias;
+    std::unique_ptr<Mlp> mlp;
+  };
+  at::Tensor attention(const Block& block, const at::Tensor& x) const;
+
+  VitParams params_;
+  at::Tensor patch_weight_, patch_bias_, class_token_, distillation_token_, position_;
+  at::Tensor norm_weight_, norm_bias_, head_weight_, head_bias_, head_distilled_weight_, head_distilled_bias_;
+  std::vector<Block> blocks_;
+};
+
+/// Shapes that a dense Vit of these parameters has, by timm's names.
+std::map<std::string, std::vector<std::int64_t>> vit_tensor_shapes(const VitParams& params);
+
+/// Throws UserError (model) that names the file, the tensor and both shapes if one is missing, unknown or of another
+/// shape; MLP tensors are left to the MLPs if `with_mlps` is false. Accepts norm. for fc_norm. of models without a
+/// class token.
+void check_vit_tensors(const std::filesystem::path& file, const VitParams& params, TensorMap& tensors, bool with_mlps);
+
+/// Fresh weights as timm initialises: truncated normal 0.02 for matrices and positions, zero biases, unit norms.
+/// Depends on the seed alone.
+TensorMap initial_vit_tensors(const VitParams& params, std::uint64_t seed);
+
+}  // namespace moextract::model

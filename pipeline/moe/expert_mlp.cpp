@@ -1,0 +1,127 @@
+#include "moe/expert_mlp.h"
+
+#include <ATen/ATen.h>
+
+#include <numeric>
+#include <set>
+#include <string>
+
+#include "core/error.h"
+#include "model/vit.h"
+#include "moe/router.h"
+
+namespace moextract::moe {
+namespace {
+
+const at::Tensor& get(const model::TensorMap& tensors, const std::string& name) {
+  const auto found = tensors.find(name);
+  MOEX_ASSERT(found != tensors.end(), "tensor " + name + " was not checked before use");
+  return found->second;
+}
+
+std::vector<std::int64_t> to_vector(const at::Tensor& integers) {
+  const at::Tensor wide = integers.to(at::kLong).contiguous();
+  const std::int64_t* data = wide.const_data_ptr<std::int64_t>();
+  return {data, data + wide.numel()};
+}
+
+}  // namespace
+
+ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
+  const std::string prefix = model::mlp_prefix(layer);
+  keys_ = get(tensors, prefix + "router.weight");
+  const at::Tensor& fc1_weight = get(tensors, prefix + "fc1.weight");
+  const at::Tensor& fc1_bias = get(tensors, prefix + "fc1.bias");
+  const at::Tensor& fc2_weight = get(tensors, prefix + "fc2.weight");
+  const at::Tensor& fc2_bias = get(tensors, prefix + "fc2.bias");
+  const std::vector<std::int64_t> offsets = to_vector(get(tensors, prefix + "experts.offsets"));
+  const auto rows = tensors.find(prefix + "experts.rows");
+  for (std::size_t e = 0; e + 1 < offsets.size(); ++e) {
+    const std::int64_t first = offsets[e], count = offsets[e + 1] - first;
+    Expert expert;
+    if (rows != tensors.end()) {
+      const at::Tensor index = rows->second.narrow(0, first, count).to(at::kLong);
+      expert.fc1_weight = fc1_weight.index_select(0, index);
+      expert.fc1_bias = fc1_bias.index_select(0, index);
+      expert.fc2_weight = fc2_weight.index_select(1, index);
+    } else {
+      expert.fc1_weight = fc1_weight.narrow(0, first, count);
+      expert.fc1_bias = fc1_bias.narrow(0, first, count);
+      expert.fc2_weight = fc2_weight.narrow(1, first, count).contiguous();
+    }
+    expert.fc2_bias = fc2_bias.dim() == 2 ? fc2_bias.select(0, static_cast<std::int64_t>(e)) : fc2_bias;
+    experts_.push_back(std::move(expert));
+  }
+}
+
+at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const {
+  const at::Tensor tokens = x.reshape({-1, x.size(-1)});
+  const at::Tensor expert_of = route_by_cosine(tokens, keys_);
+  const std::int64_t n = tokens.size(0);
+  const std::int64_t* expert = expert_of.const_data_ptr<std::int64_t>();
+
+  // Stable counting sort: tokens of an expert stand together and keep their order.
+  std::vector<std::int64_t> next(experts_.size() + 1, 0);
+  for (std::int64_t i = 0; i < n; ++i) ++next[static_cast<std::size_t>(expert[i]) + 1];
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  const std::vector<std::int64_t> start = next;
+  at::Tensor order = at::empty({n}, at::kLong);
+  std::int64_t* position = order.data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < n; ++i) position[next[static_cast<std::size_t>(expert[i])]++] = i;
+
+  const at::Tensor grouped = tokens.index_select(0, order);
+  std::vector<at::Tensor> answers;
+  for (std::size_t e = 0; e < experts_.size(); ++e) {
+    const std::int64_t count = start[e + 1] - start[e];
+    if (count == 0) continue;
+    const Expert& weights = experts_[e];
+    const at::Tensor h = at::gelu(at::linear(grouped.narrow(0, start[e], count), weights.fc1_weight, weights.fc1_bias));
+    answers.push_back(at::linear(h, weights.fc2_weight, weights.fc2_bias));
+  }
+  if (trace != nullptr) {
+    trace->x = x;
+    trace->expert = expert_of;
+  }
+  return at::empty_like(tokens).index_copy(0, order, at::cat(answers, 0)).reshape(x.sizes());
+}
+
+std::int64_t ExpertMlp::expert_size(std::int64_t expert) const {
+  return experts_.at(static_cast<std::size_t>(expert)).fc1_weight.size(0);
+}
+
+double ExpertMlp::active_neurons(std::span<const double> token_share) const {
+  MOEX_ASSERT(token_share.size() == experts_.size(), "token shares of another layer");
+  double active = 0;
+  for (std::size_t e = 0; e < experts_.size(); ++e) {
+    active += token_share[e] * static_cast<double>(experts_[e].fc1_weight.size(0));
+  }
+  return active;
+}
+
+double ExpertMlp::macs_per_token(std::span<const double> token_share) const {
+  const double d = static_cast<double>(keys_.size(1));
+  return 2.0 * d * active_neurons(token_share) + static_cast<double>(experts_.size()) * d;
+}
+
+std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors) {
+  if (tensors.contains(model::mlp_prefix(layer) + "router.weight")) return std::make_unique<ExpertMlp>(layer, tensors);
+  return model::make_dense_mlp(layer, tensors);
+}
+
+LayerSummary summarise_layer(std::int64_t layer, const model::TensorMap& tensors) {
+  const std::string prefix = model::mlp_prefix(layer);
+  LayerSummary summary;
+  summary.layer = layer;
+  if (!tensors.contains(prefix + "router.weight")) {
+    summary.union_size = get(tensors, prefix + "fc1.weight").size(0);
+    return summary;
+  }
+  const std::vector<std::int64_t> offsets = to_vector(get(tensors, prefix + "experts.offsets"));
+  for (std::size_t e = 0; e + 1 < offsets.size(); ++e) summary.sizes.push_back(offsets[e + 1] - offsets[e]);
+  summary.k = static_cast<std::int64_t>(summary.sizes.size());
+  const std::vector<std::int64_t> neurons = to_vector(get(tensors, prefix + "experts.neurons"));
+  summary.union_size = static_cast<std::int64_t>(std::set<std::int64_t>(neurons.begin(), neurons.end()).size());
+  return summary;
+}
+
+}  // namespace moextract::moe

@@ -1,0 +1,54 @@
+// The MLP of a block as k experts with a top-1 router. Tensors of a layer in a model file, prefix blocks.<l>.mlp.:
+//
+//   router.weight     [k, d]      routing keys of unit length
+//   experts.offsets   [k + 1]     int32: expert e owns entries offsets[e] .. offsets[e+1]-1 of experts.neurons
+//   experts.neurons   [sum |S|]   int32: the trained network's neuron that each entry is
+//   fc2.bias          [k, d]      an output bias for each expert, or [d]: one for all
+//   shared storage:   experts.rows [sum |S|] int32: row of fc1 (column of fc2) that each entry uses;
+//                     fc1.weight [U, d], fc1.bias [U], fc2.weight [d, U], U = size of the union
+//   separate storage: fc1.weight [sum |S|, d], fc1.bias [sum |S|], fc2.weight [d, sum |S|]
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "model/mlp.h"
+#include "model/weights.h"
+
+namespace moextract::moe {
+
+class ExpertMlp : public model::Mlp {
+ public:
+  /// From the tensors of a layer as above. Gathers each expert's rows into contiguous weights; when gradients are
+  /// recorded, they flow back to the shared rows.
+  ExpertMlp(std::int64_t layer, const model::TensorMap& tensors);
+
+  at::Tensor forward(const at::Tensor& x, model::MlpTrace* trace) const override;
+  std::int64_t experts() const override { return static_cast<std::int64_t>(experts_.size()); }
+  double macs_per_token(std::span<const double> token_share) const override;
+  double active_neurons(std::span<const double> token_share) const override;
+
+  std::int64_t expert_size(std::int64_t expert) const;
+
+ private:
+  struct Expert {
+    at::Tensor fc1_weight, fc1_bias, fc2_weight, fc2_bias;
+  };
+  at::Tensor keys_;
+  std::vector<Expert> experts_;
+};
+
+/// Makes what a layer's tensors describe: experts where there is a router, else the dense (or pruned) MLP.
+std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors);
+
+/// Numbers of a layer for tables.
+struct LayerSummary {
+  std::int64_t layer = 0;
+  std::int64_t k = 0;               ///< 0: dense or pruned
+  std::vector<std::int64_t> sizes;  ///< |S_c|
+  std::int64_t union_size = 0;      ///< neurons of the trained MLP that are left
+};
+LayerSummary summarise_layer(std::int64_t layer, const model::TensorMap& tensors);
+
+}  // namespace moextract::moe

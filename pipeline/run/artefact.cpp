@@ -1,0 +1,148 @@
+#include "run/artefact.h"
+
+#include <fmt/chrono.h>
+#include <chrono>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/hash.h"
+
+namespace moextract::run {
+namespace fs = std::filesystem;
+using nlohmann::json;
+namespace {
+
+constexpr const char* kManifest = "manifest.json";
+constexpr const char* kDone = "DONE";
+
+std::string now_utc() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
+}
+
+/// Data files of an artefact folder, by name relative to it, sorted.
+std::map<std::string, fs::path> data_files(const fs::path& folder) {
+  std::map<std::string, fs::path> files;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    const std::string name = entry.path().lexically_relative(folder).generic_string();
+    if (entry.is_regular_file() && name != kManifest && name != kDone) files.emplace(name, entry.path());
+  }
+  return files;
+}
+
+json read_manifest(const fs::path& folder) {
+  const json manifest = json::parse(read_text_file(folder / kManifest), nullptr, false);
+  if (manifest.is_discarded() || !manifest.is_object() || !manifest.contains("files") || !manifest.contains("key")) {
+    fail(ExitCode::input, "{}: is cut short or damaged. Delete the folder {} and run again",
+         (folder / kManifest).string(), folder.string());
+  }
+  return manifest;
+}
+
+}  // namespace
+
+std::string ArtefactSpec::key() const {
+  // nlohmann's objects are sorted by key: equal content gives equal text.
+  return hash_text(
+      json{{"stage", stage}, {"algorithm_version", algorithm_version}, {"settings", settings}, {"inputs", inputs}}
+          .dump());
+}
+
+std::string ArtefactSpec::folder_name() const {
+  return stage + "-" + key().substr(0, 16);
+}
+
+ArtefactStore::ArtefactStore(fs::path root) : root_(std::move(root)) {}
+
+ArtefactState ArtefactStore::state(const ArtefactSpec& spec, std::string* why) const {
+  const fs::path place = folder(spec);
+  if (!fs::exists(place)) return ArtefactState::absent;
+  if (!fs::exists(place / kDone)) return ArtefactState::begun;
+  const auto damaged = [&](const std::string& reason) {
+    if (why != nullptr) *why = reason;
+    return ArtefactState::damaged;
+  };
+  try {
+    const json manifest = read_manifest(place);
+    if (manifest.at("key") != spec.key()) return damaged("manifest.json is of another artefact");
+    for (const auto& [name, facts] : manifest.at("files").items()) {
+      std::error_code error;
+      const auto size = fs::file_size(place / name, error);
+      if (error) return damaged(name + " is missing");
+      if (size != facts.at("bytes").get<std::uintmax_t>())
+        return damaged(name + " has another size than when it was written");
+    }
+  } catch (const std::exception& error) {
+    return damaged(error.what());
+  }
+  return ArtefactState::done;
+}
+
+fs::path ArtefactStore::begin(const ArtefactSpec& spec) const {
+  const fs::path place = folder(spec);
+  make_folder(place);
+  std::error_code error;
+  fs::remove(place / kDone, error);
+  if (error) fail(ExitCode::storage, "{}: cannot be removed ({})", (place / kDone).string(), error.message());
+  return place;
+}
+
+void ArtefactStore::finish(const ArtefactSpec& spec, const Provenance& provenance) const {
+  const fs::path place = folder(spec);
+  json files = json::object();
+  for (const auto& [name, path] : data_files(place)) {
+    if (is_temporary_name(path)) {
+      fs::remove(path);
+      continue;
+    }
+    files[name] = {{"bytes", fs::file_size(path)}, {"xxh3_128", hash_file(path)}};
+  }
+  const json manifest{{"format", "moextract-manifest"},
+                      {"format_version", 1},
+                      {"stage", spec.stage},
+                      {"key", spec.key()},
+                      {"algorithm_version", spec.algorithm_version},
+                      {"settings", spec.settings},
+                      {"inputs", spec.inputs},
+                      {"files", files},
+                      {"counts", provenance.counts},
+                      {"program_version", provenance.program_version},
+                      {"ranks", provenance.ranks},
+                      {"threads_per_rank", provenance.threads},
+                      {"hosts", provenance.hosts},
+                      {"seconds", provenance.seconds},
+                      {"finished", now_utc()}};
+  const std::string text = manifest.dump(2) + "\n";
+  write_file_atomically(place / kManifest, text);
+  write_file_atomically(place / kDone, hash_text(text) + "\n");
+}
+
+json ArtefactStore::manifest(const ArtefactSpec& spec) const {
+  return read_manifest(folder(spec));
+}
+
+std::vector<std::string> ArtefactStore::verify(const fs::path& folder) {
+  std::vector<std::string> wrong;
+  if (!fs::exists(folder / kDone)) return {"DONE is missing: the stage has not ended"};
+  try {
+    const std::string text = read_text_file(folder / kManifest);
+    if (hash_text(text) + "\n" != read_text_file(folder / kDone))
+      wrong.push_back("manifest.json does not have the hash that DONE holds");
+    const json manifest = read_manifest(folder);
+    for (const auto& [name, facts] : manifest.at("files").items()) {
+      if (!fs::exists(folder / name)) {
+        wrong.push_back(name + " is missing");
+      } else if (hash_file(folder / name) != facts.at("xxh3_128").get<std::string>()) {
+        wrong.push_back(name + " has other content than when it was written");
+      }
+    }
+    for (const auto& [name, path] : data_files(folder)) {
+      if (!manifest.at("files").contains(name)) wrong.push_back(name + " was not written by the stage");
+    }
+  } catch (const std::exception& error) {
+    wrong.push_back(error.what());
+  }
+  return wrong;
+}
+
+}  // namespace moextract::run
