@@ -1,0 +1,63 @@
+// Stage assemble: cuts experts out of the trained MLPs (MoEE), or prunes them (VBP), to a share or a budget.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "config/field_list.h"
+#include "moe/assembler.h"
+#include "moe/model_file.h"
+#include "run/stage_graph.h"
+
+namespace moextract::stages {
+
+inline constexpr int kAssembleVersion = 1;
+
+/// Experts by variance within clusters (MoEE, arXiv 2505.15414).
+struct AssembleParams {
+  double share = 0.9;                 ///< share p of a cluster's summed score that its expert holds
+  std::optional<double> target_macs;  ///< instead of share: MACs of the whole model / dense
+  std::optional<double>
+      target_active;  ///< instead of share: mean share of hidden neurons a token uses, router included
+  moe::Storage storage = moe::Storage::shared;
+  moe::Compensation compensation = moe::Compensation::mean_shift;
+  std::int64_t min_neurons = 8;  ///< of an expert
+};
+void describe(config::Section section, AssembleParams& params);
+
+/// Variance-based pruning (VBP, arXiv 2507.12988), the baseline.
+struct VbpParams {
+  std::optional<double> share;        ///< share of all hidden neurons pruned
+  std::optional<double> target_macs;  ///< MACs of the whole model / dense; neither given: the MACs of the experts
+  moe::Compensation compensation = moe::Compensation::mean_shift;
+  std::int64_t min_neurons = 8;  ///< kept in each layer
+};
+void describe(config::Section section, VbpParams& params);
+
+struct AssembleInputs {
+  const moe::LoadedModel& model;
+  std::vector<std::filesystem::path> shards;
+  std::filesystem::path clusters;  ///< folder of the cluster stage; not used by VBP
+};
+
+/// Files an assemble artefact holds.
+inline constexpr const char* kModelFile = "model.safetensors";
+inline constexpr const char* kAssemblyFile = "assembly.json";
+
+/// Collective. Writes the model with experts and assembly.json: for each layer k, sizes, union, expected token shares;
+/// the share p used; expected MACs (by the recorded rows' routing) and parameters.
+nlohmann::json assemble_experts(const AssembleParams& params, const AssembleInputs& inputs, run::Context& context,
+                                const std::filesystem::path& folder);
+
+/// Collective. Writes the pruned model. `equal_macs`: MACs of one image to meet where neither share nor target_macs is
+/// given.
+nlohmann::json assemble_vbp(const VbpParams& params, const AssembleInputs& inputs, std::optional<double> equal_macs,
+                            run::Context& context, const std::filesystem::path& folder);
+
+/// Expected MACs of an image of an assemble artefact.
+double expected_macs(const std::filesystem::path& folder);
+
+}  // namespace moextract::stages

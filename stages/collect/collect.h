@@ -1,0 +1,56 @@
+// Stage collect: runs the model over the calibration images and records, for a sample of tokens, the input x and the
+// post-GELU h of every MLP.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "config/field_list.h"
+#include "data/image_set.h"
+#include "model/input_batch.h"
+#include "moe/model_file.h"
+#include "run/stage_graph.h"
+
+namespace moextract::stages {
+
+inline constexpr int kCollectVersion = 1;
+
+enum class ClassToken { sampled, always, never };
+
+struct CollectParams {
+  std::int64_t tokens_per_image = 16;            ///< recorded tokens of an image; 0: all
+  ClassToken class_token = ClassToken::sampled;  ///< the class token (and DeiT's distillation token)
+  std::int64_t images_per_shard = 256;
+  std::uint64_t seed = 1;
+};
+void describe(config::Section section, CollectParams& params);
+
+struct CollectInputs {
+  const moe::LoadedModel& model;
+  std::string model_hash;
+  const data::ImageSet& images;
+  std::int64_t micro_batch = 8;
+  model::BadImages bad_images = model::BadImages::stop;
+  double max_bad_share = 0.0;
+};
+
+/// Positions recorded of an image, ascending: drawn from the seed and the image's name alone.
+std::vector<std::int32_t> choose_tokens(const CollectParams& params, const model::VitParams& vit,
+                                        const std::string& image_id);
+
+/// Paths of the shards of a collect artefact, in the order of the images.
+std::vector<std::filesystem::path> shard_paths(const std::filesystem::path& folder, std::int64_t images,
+                                               const CollectParams& params);
+
+/// Bytes of all shards, without HDF5's own.
+std::int64_t collect_bytes(const CollectParams& params, const model::VitParams& vit, std::int64_t images);
+
+/// Collective. Shards are dealt over the ranks; finished ones that are found in `folder` are kept. The shards' bytes do
+/// not depend on the number of ranks or threads. Returns counts {images, skipped, rows, shards, shards_found}.
+nlohmann::json collect(const CollectParams& params, const CollectInputs& inputs, run::Context& context,
+                       const std::filesystem::path& folder);
+
+}  // namespace moextract::stages

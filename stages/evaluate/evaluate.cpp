@@ -1,0 +1,181 @@
+#include "stages/evaluate/evaluate.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <chrono>
+#include <cmath>
+#include <mutex>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "run/progress.h"
+
+namespace moextract::stages {
+namespace fs = std::filesystem;
+using nlohmann::json;
+namespace {
+
+/// What is counted; all integers, so that sums over threads and ranks are exact.
+struct Counts {
+  std::vector<std::int64_t> numbers = std::vector<std::int64_t>(4, 0);
+  std::vector<std::vector<std::int64_t>> tokens;  // [layer][expert]
+
+  enum Number { images, top1, top5, skipped };
+  explicit Counts(const model::Network& network) {
+    for (std::int64_t l = 0; l < network.layers(); ++l)
+      tokens.emplace_back(static_cast<std::size_t>(network.mlp(l).experts()), 0);
+  }
+  void add(const Counts& other) {
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] += other.numbers[i];
+    for (std::size_t l = 0; l < tokens.size(); ++l) {
+      for (std::size_t e = 0; e < tokens[l].size(); ++e) tokens[l][e] += other.tokens[l][e];
+    }
+  }
+  void all_reduce(comm::Communicator& comm) {
+    std::vector<std::int64_t> flat = numbers;
+    for (const auto& layer : tokens) flat.insert(flat.end(), layer.begin(), layer.end());
+    comm.all_reduce(std::span<std::int64_t>(flat), comm::Reduction::sum);
+    auto next = flat.begin();
+    const auto take = [&](std::vector<std::int64_t>& to) {
+      for (std::int64_t& value : to) value = *next++;
+    };
+    take(numbers);
+    for (auto& layer : tokens) take(layer);
+  }
+};
+
+/// Classes that stand before the label.
+std::int64_t rank_of_label(const float* logits, std::int64_t classes, std::int64_t label) {
+  std::int64_t before = 0;
+  for (std::int64_t c = 0; c < classes; ++c) {
+    before += (logits[c] > logits[label] || (logits[c] == logits[label] && c < label)) ? 1 : 0;
+  }
+  return before;
+}
+
+model::TokenShares token_shares(const Counts& counts) {
+  model::TokenShares shares;
+  for (const auto& layer : counts.tokens) {
+    std::int64_t sum = 0;
+    for (const std::int64_t n : layer) sum += n;
+    std::vector<double> share;
+    for (const std::int64_t n : layer)
+      share.push_back(sum > 0 ? static_cast<double>(n) / static_cast<double>(sum) : 0.0);
+    shares.push_back(std::move(share));
+  }
+  return shares;
+}
+
+}  // namespace
+
+json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::path& folder) {
+  const auto network = moe::make_network(inputs.model.description, inputs.model.tensors);
+  const std::int64_t total = inputs.images.size(), classes = inputs.model.description.vit.classes;
+  const std::int64_t batches = (total + inputs.micro_batch - 1) / inputs.micro_batch;
+  std::vector<std::int64_t> mine;
+  for (std::int64_t b = context.comm.rank(); b < batches; b += context.comm.size()) mine.push_back(b);
+
+  Counts counts(*network);
+  std::vector<std::string> skipped;
+  double forward_seconds = 0;
+  context.comm.together([&] {
+    if (inputs.images.classes() > classes) {
+      fail(ExitCode::model,
+           "{}: the model knows {} classes, but the images have {}. Give the right model or data.validation.classes",
+           inputs.model.path.string(), classes, inputs.images.classes());
+    }
+    run::Progress progress(context.comm.is_root() ? context.log : nullptr, "evaluate",
+                           static_cast<std::int64_t>(mine.size()) * inputs.micro_batch, "images of this rank");
+    std::mutex mutex;
+    context.workers.for_each(static_cast<std::int64_t>(mine.size()), [&](std::int64_t unit, int) {
+      const at::NoGradGuard no_grad;
+      const std::int64_t first = mine[static_cast<std::size_t>(unit)] * inputs.micro_batch;
+      const std::int64_t count = std::min(inputs.micro_batch, total - first);
+      const model::InputBatch batch =
+          model::load_batch(inputs.images, inputs.model.description.preprocess, first, count, inputs.bad_images);
+      Counts part(*network);
+      double seconds = 0;
+      if (!batch.index.empty()) {
+        const auto start = std::chrono::steady_clock::now();
+        const at::Tensor logits = network
+                                      ->logits(batch.images,
+                                               [&](std::int64_t layer, const model::MlpTrace& trace) {
+                                                 if (!trace.expert.defined()) return;
+                                                 const std::int64_t* expert =
+                                                     trace.expert.const_data_ptr<std::int64_t>();
+                                                 auto& tokens = part.tokens[static_cast<std::size_t>(layer)];
+                                                 for (std::int64_t t = 0; t < trace.expert.numel(); ++t)
+                                                   ++tokens[static_cast<std::size_t>(expert[t])];
+                                               })
+                                      .contiguous();
+        seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        for (std::size_t i = 0; i < batch.index.size(); ++i) {
+          const float* row = logits.const_data_ptr<float>() + static_cast<std::int64_t>(i) * classes;
+          for (std::int64_t c = 0; c < classes; ++c) {
+            if (!std::isfinite(row[c])) {
+              fail(ExitCode::numerics, "{}: the logits of image '{}' are not finite: the model is damaged or diverged",
+                   inputs.model.path.string(), inputs.images.id(batch.index[i]));
+            }
+          }
+          const std::int64_t rank = rank_of_label(row, classes, inputs.images.label(batch.index[i]));
+          part.numbers[Counts::top1] += rank < 1 ? 1 : 0;
+          part.numbers[Counts::top5] += rank < 5 ? 1 : 0;
+        }
+      }
+      part.numbers[Counts::images] = static_cast<std::int64_t>(batch.index.size());
+      part.numbers[Counts::skipped] = static_cast<std::int64_t>(batch.skipped.size());
+      const std::lock_guard lock(mutex);
+      counts.add(part);
+      forward_seconds += seconds;
+      for (const std::string& message : batch.skipped) {
+        context.log->warn("left out: {}", message);
+        skipped.push_back(message);
+      }
+      progress.add(count);
+    });
+  });
+  counts.all_reduce(context.comm);
+  // Seconds of forward passes of all threads of all ranks: images/s = images / (seconds / threads), decoding left out.
+  forward_seconds = context.comm.all_reduce_value(forward_seconds, comm::Reduction::sum);
+  const std::int64_t images = counts.numbers[Counts::images];
+  model::check_skipped(skipped, counts.numbers[Counts::skipped], total, inputs.max_bad_share);
+  MOEX_ASSERT(images + counts.numbers[Counts::skipped] == total, "images lost or counted twice between ranks");
+
+  const model::TokenShares shares = token_shares(counts);
+  json layers = json::array();
+  for (std::int64_t l = 0; l < network->layers(); ++l) {
+    const auto& share = shares[static_cast<std::size_t>(l)];
+    layers.push_back({{"layer", l},
+                      {"tokens", counts.tokens[static_cast<std::size_t>(l)]},
+                      {"token_share", share},
+                      {"active_neurons", network->mlp(l).active_neurons(share)}});
+  }
+  const json evaluation{{"images", images},
+                        {"skipped", counts.numbers[Counts::skipped]},
+                        {"top1_correct", counts.numbers[Counts::top1]},
+                        {"top5_correct", counts.numbers[Counts::top5]},
+                        {"macs_per_image", model::macs_per_image(*network, shares)},
+                        {"parameters", model::count_parameters(inputs.model.tensors)},
+                        {"layers", std::move(layers)}};
+  const int workers = context.comm.size() * context.workers.size();
+  const json timing{
+      {"images_per_second", forward_seconds > 0 ? static_cast<double>(images) * workers / forward_seconds : 0.0},
+      {"forward_seconds", forward_seconds},
+      {"ranks", context.comm.size()},
+      {"threads_per_rank", context.workers.size()},
+      {"micro_batch", inputs.micro_batch}};
+  context.comm.together([&] {
+    if (!context.comm.is_root()) return;
+    write_file_atomically(folder / kEvaluationFile, evaluation.dump(2) + "\n");
+    write_file_atomically(folder / kTimingFile, timing.dump(2) + "\n");
+  });
+  context.log->info("evaluate: {} of {} right ({:.2f} %), top-5 {:.2f} %", counts.numbers[Counts::top1], images,
+                    100.0 * static_cast<double>(counts.numbers[Counts::top1]) /
+                        static_cast<double>(std::max<std::int64_t>(images, 1)),
+                    100.0 * static_cast<double>(counts.numbers[Counts::top5]) /
+                        static_cast<double>(std::max<std::int64_t>(images, 1)));
+  return {{"images", images}, {"skipped", counts.numbers[Counts::skipped]}};
+}
+
+}  // namespace moextract::stages

@@ -1,0 +1,271 @@
+#include "stages/pipeline.h"
+
+#include <algorithm>
+
+#include "config/render.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "run/progress.h"
+#include "stages/evaluate/evaluate.h"
+#include "store/safetensors.h"
+
+namespace moextract::stages {
+namespace fs = std::filesystem;
+using nlohmann::json;
+namespace {
+
+std::string bytes_text(double bytes) {
+  for (const char* unit : {"B", "KB", "MB", "GB"}) {
+    if (bytes < 1000) return fmt::format("{:.3g} {}", bytes, unit);
+    bytes /= 1000;
+  }
+  return fmt::format("{:.3g} TB", bytes);
+}
+
+/// Settings that affect results, without paths: what a path leads to is identified by its content, not by its name.
+json result_settings(RunConfig& config) {
+  config::FieldList fields = field_list(config);
+  for (config::Field& field : fields.fields()) {
+    if (std::holds_alternative<fs::path*>(field.value)) field.affects_result = false;
+  }
+  return config::to_json(fields, /*only_results=*/true);
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const RunConfig& config) : config_(config), graph_(config.run.store) {
+  settings_ = result_settings(config_);
+  open_images("calibration", config_.data.calibration);
+  open_images("train", config_.data.train);
+  open_images("validation", config_.data.validation);
+  trains_ = config_.model.weights.empty();
+  std::optional<model::ModelDescription> own;
+  if (!trains_) {
+    if (!fs::exists(config_.model.weights)) {
+      fail(ExitCode::input,
+           "model.weights: {} does not exist. Give the path of a safetensors file (relative paths count from the "
+           "configuration file), or leave the key empty to train a model",
+           config_.model.weights.string());
+    }
+    own = model::find_description(store::SafetensorsFile(config_.model.weights).metadata(),
+                                  config_.model.weights.string());
+    dense_identity_ = hash_file(config_.model.weights);
+  }
+  description_ = describe_model(config_.model, own);
+  if (trains_) add_train();
+  if (images_.contains("calibration")) {
+    add_collect();
+    add_cluster();
+    add_assemble();
+  }
+  if (images_.contains("validation")) {
+    variants_.push_back({"dense", trains_ ? "train" : "", "evaluate/dense", "dense", false});
+  }
+  const auto add_variant = [&](const std::string& name, const std::string& method) {
+    if (images_.contains("validation"))
+      variants_.push_back({name, "assemble/" + name, "evaluate/" + name, method, false});
+    if (config_.finetune.enabled && images_.contains("train") && (name == "experts" || config_.finetune.baseline)) {
+      add_finetune(name);
+      const std::string tuned = name + "-finetuned";
+      if (images_.contains("validation"))
+        variants_.push_back({tuned, "finetune/" + name, "evaluate/" + tuned, method, true});
+    }
+  };
+  if (images_.contains("calibration")) {
+    if (config_.baseline.enabled) add_variant("vbp", "vbp");
+    add_variant("experts", "moee");
+  }
+  for (const VariantNode& variant : variants_) add_evaluate(variant);
+
+  identity_ = {{"settings", settings_}, {"inputs", {{"model", dense_identity_}}}};
+  for (const auto& [name, set] : images_) identity_["inputs"][name] = set->fingerprint();
+}
+
+void Pipeline::open_images(const std::string& name, const data::ImageSetParams& params) {
+  if (params.source.empty()) return;
+  images_.emplace(name, data::open_image_set(params));
+}
+
+const data::ImageSet* Pipeline::images(const std::string& name) const {
+  const auto found = images_.find(name);
+  return found == images_.end() ? nullptr : found->second.get();
+}
+
+const data::ImageSet& Pipeline::need_images(const std::string& name, const std::string& stage) const {
+  const data::ImageSet* set = images(name);
+  if (set == nullptr) fail(ExitCode::config, "data.{}.source: stage {} needs images; give their place", name, stage);
+  return *set;
+}
+
+std::vector<std::string> Pipeline::nodes_of(const std::string& stage) const {
+  std::vector<std::string> ids;
+  for (const run::StageNode& node : graph_.nodes()) {
+    if (stage == "run" || node.id == stage || node.id.starts_with(stage + "/")) ids.push_back(node.id);
+  }
+  if (!ids.empty()) return ids;
+  if (stage == "train" && !trains_) {
+    fail(ExitCode::config,
+         "model.weights: the configuration names a trained model, so there is nothing to train; leave it empty to "
+         "train one");
+  }
+  if (stage == "finetune" && !config_.finetune.enabled)
+    fail(ExitCode::config, "finetune.enabled: is false, so there is no such stage");
+  fail(ExitCode::config, "data.{}.source: stage {} needs images; give their place",
+       stage == "finetune" || stage == "train" ? "train" : (stage == "evaluate" ? "validation" : "calibration"), stage);
+}
+
+void Pipeline::add_node(const std::string& id, int version, json settings, std::map<std::string, std::string> inputs,
+                        std::vector<std::string> needs, std::string plan,
+                        std::function<json(run::Context&, const fs::path&)> work) {
+  std::string stage = id;
+  std::replace(stage.begin(), stage.end(), '/', '-');
+  graph_.add({id,
+              {std::move(stage), version, std::move(settings), std::move(inputs)},
+              std::move(needs),
+              std::move(plan),
+              std::move(work)});
+}
+
+const moe::LoadedModel& Pipeline::dense() {
+  if (!dense_) {
+    const fs::path path = trains_ ? graph_.folder("train") / kModelFile : config_.model.weights;
+    moe::LoadedModel loaded = moe::load_model(path, description_);
+    loaded.description.preprocess = description_.preprocess;  // the configuration may override the file's
+    dense_ = std::make_unique<moe::LoadedModel>(std::move(loaded));
+  }
+  return *dense_;
+}
+
+moe::LoadedModel Pipeline::model_of(const std::string& node) const {
+  return moe::load_model(graph_.folder(node) / kModelFile, std::nullopt);
+}
+
+std::vector<fs::path> Pipeline::shards() const {
+  return shard_paths(graph_.folder("collect"), images("calibration")->size(), config_.collect);
+}
+
+void Pipeline::add_train() {
+  const data::ImageSet& set = need_images("train", "train");
+  const std::int64_t steps = train::training_steps(config_.train.trainer, set.size());
+  add_node("train", kTrainVersion,
+           {{"train", section("train")},
+            {"model", model::to_json(description_)},
+            {"on_bad_image", section("data")["on_bad_image"]}},
+           {{"images", set.fingerprint()}}, {},
+           fmt::format("{} steps of {} images of {}", steps, config_.train.trainer.batch, set.summary()),
+           [this, &set](run::Context& context, const fs::path& folder) {
+             return train_model(config_.train,
+                                {description_, set, config_.data.on_bad_image, config_.data.max_bad_share}, context,
+                                folder);
+           });
+  dense_identity_ = key("train");
+  dense_needs_ = {"train"};
+}
+
+void Pipeline::add_collect() {
+  const data::ImageSet& set = need_images("calibration", "collect");
+  const double bytes = static_cast<double>(collect_bytes(config_.collect, description_.vit, set.size()));
+  const double shard_share =
+      std::min(1.0, static_cast<double>(config_.collect.images_per_shard) / static_cast<double>(set.size()));
+  const std::size_t files = shard_paths("", set.size(), config_.collect).size();
+  add_node("collect", kCollectVersion,
+           {{"collect", section("collect")},
+            {"micro_batch", config_.model.micro_batch},
+            {"model", model::to_json(description_)},
+            {"on_bad_image", section("data")["on_bad_image"]}},
+           {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
+           fmt::format("reads {}; writes {} in {} shards; a rank holds one shard ({}) in memory", set.summary(),
+                       bytes_text(bytes), files, bytes_text(bytes * shard_share)),
+           [this, &set](run::Context& context, const fs::path& folder) {
+             const CollectInputs inputs{dense(),
+                                        dense_identity_,
+                                        set,
+                                        config_.model.micro_batch,
+                                        config_.data.on_bad_image,
+                                        config_.data.max_bad_share};
+             return collect(config_.collect, inputs, context, folder);
+           });
+}
+
+void Pipeline::add_cluster() {
+  const auto tokens = static_cast<std::int64_t>(choose_tokens(config_.collect, description_.vit, "").size());
+  const std::int64_t rows = images("calibration")->size() * tokens;
+  const std::int64_t width = config_.cluster.tap == store::Tap::h ? description_.vit.hidden : description_.vit.width;
+  const double memory =
+      static_cast<double>(config_.cluster.block_rows * width * 2 + rows * 4 +
+                          config_.cluster.kmeans.init_sample * width * 12 + config_.cluster.kmeans.k * width * 24);
+  add_node("cluster", kClusterVersion, {{"cluster", section("cluster")}}, {{"collect", key("collect")}}, {"collect"},
+           fmt::format("k-means, k = {}, {} layers, {} rows of {} float16 values each; about {} of memory a rank",
+                       config_.cluster.kmeans.k, description_.vit.depth, rows, width, bytes_text(memory)),
+           [this](run::Context& context, const fs::path& folder) {
+             return cluster_layers(config_.cluster, {shards(), description_.vit.depth}, context, folder);
+           });
+}
+
+void Pipeline::add_assemble() {
+  std::vector<std::string> needs = dense_needs_;
+  needs.insert(needs.end(), {"collect", "cluster"});
+  add_node("assemble/experts", kAssembleVersion, {{"assemble", section("assemble")}},
+           {{"model", dense_identity_}, {"collect", key("collect")}, {"cluster", key("cluster")}}, needs,
+           "cuts experts; writes one safetensors file", [this](run::Context& context, const fs::path& folder) {
+             return assemble_experts(config_.assemble, {dense(), shards(), graph_.folder("cluster")}, context, folder);
+           });
+  if (!config_.baseline.enabled) return;
+  const VbpParams& vbp = config_.baseline.vbp;
+  const bool as_experts = !vbp.share && !vbp.target_macs;
+  std::map<std::string, std::string> inputs{{"model", dense_identity_}, {"collect", key("collect")}};
+  needs = dense_needs_;
+  needs.emplace_back("collect");
+  if (as_experts) {
+    inputs["experts"] = key("assemble/experts");
+    needs.emplace_back("assemble/experts");
+  }
+  add_node("assemble/vbp", kAssembleVersion, {{"baseline", section("baseline")}}, std::move(inputs), std::move(needs),
+           as_experts ? "prunes to the experts' MACs" : "prunes to its own budget",
+           [this, as_experts](run::Context& context, const fs::path& folder) {
+             std::optional<double> macs;
+             if (as_experts) macs = expected_macs(graph_.folder("assemble/experts"));
+             return assemble_vbp(config_.baseline.vbp, {dense(), shards(), {}}, macs, context, folder);
+           });
+}
+
+void Pipeline::add_finetune(const std::string& variant) {
+  const data::ImageSet& set = need_images("train", "finetune");
+  const std::string source = "assemble/" + variant;
+  std::vector<std::string> needs = dense_needs_;
+  needs.push_back(source);
+  json settings = section("finetune");
+  settings.erase("baseline");  // says what is fine-tuned, not how
+  add_node("finetune/" + variant, kFinetuneVersion,
+           {{"finetune", std::move(settings)}, {"on_bad_image", section("data")["on_bad_image"]}},
+           {{"model", dense_identity_}, {"start", key(source)}, {"images", set.fingerprint()}}, std::move(needs),
+           fmt::format("{} steps of {} images of {}", train::training_steps(config_.finetune.trainer, set.size()),
+                       config_.finetune.trainer.batch, set.summary()),
+           [this, &set, source](run::Context& context, const fs::path& folder) {
+             const moe::LoadedModel start = model_of(source);
+             return finetune(config_.finetune, {dense(), start, set, config_.data.on_bad_image}, context, folder);
+           });
+}
+
+void Pipeline::add_evaluate(const VariantNode& variant) {
+  const data::ImageSet& set = need_images("validation", "evaluate");
+  std::vector<std::string> needs;
+  if (!variant.model.empty()) needs.push_back(variant.model);
+  add_node(variant.evaluation, kEvaluateVersion,
+           {{"micro_batch", config_.model.micro_batch},
+            {"model", model::to_json(description_)},
+            {"on_bad_image", section("data")["on_bad_image"]},
+            {"max_bad_share", config_.data.max_bad_share}},
+           {{"model", variant.model.empty() ? dense_identity_ : key(variant.model)}, {"images", set.fingerprint()}},
+           std::move(needs), fmt::format("reads {}", set.summary()),
+           [this, &set, variant](run::Context& context, const fs::path& folder) {
+             moe::LoadedModel other;
+             if (variant.method != "dense") other = model_of(variant.model);
+             const moe::LoadedModel& model = variant.method == "dense" ? dense() : other;
+             return evaluate(
+                 {model, set, config_.model.micro_batch, config_.data.on_bad_image, config_.data.max_bad_share},
+                 context, folder);
+           });
+}
+
+}  // namespace moextract::stages

@@ -1,0 +1,80 @@
+// The stages of a configuration as a graph: who reads what, what determines each artefact.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "data/image_set.h"
+#include "moe/model_file.h"
+#include "run/stage_graph.h"
+#include "stages/run_config.h"
+
+namespace moextract::stages {
+
+/// Names of stages on the command line.
+inline const std::vector<std::string> kStageNames{"train", "collect", "cluster", "assemble", "finetune", "evaluate"};
+
+/// One model that is evaluated.
+struct VariantNode {
+  std::string name;        ///< "dense", "vbp", "vbp-finetuned", "experts", "experts-finetuned"
+  std::string model;       ///< id of the node that makes it; empty: the dense model's file
+  std::string evaluation;  ///< id of its evaluation
+  std::string method;      ///< "dense", "vbp", "moee"
+  bool finetuned = false;
+};
+
+class Pipeline {
+ public:
+  /// Opens image sets and reads the weights file's header and hash. Throws UserError (config, input) for what is
+  /// missing or does not fit together: everything a user can get wrong is found before any work. Not collective.
+  explicit Pipeline(const RunConfig& config);
+
+  const RunConfig& config() const { return config_; }
+  const run::StageGraph& graph() const { return graph_; }
+  const model::ModelDescription& description() const { return description_; }
+  const std::vector<VariantNode>& variants() const { return variants_; }
+  /// Image set by its section's name ("calibration", "train", "validation"), or null if the configuration has none.
+  const data::ImageSet* images(const std::string& name) const;
+  /// Ids of the nodes that a command-line stage name stands for; "run": all. Throws UserError (config) if the
+  /// configuration has no such stage.
+  std::vector<std::string> nodes_of(const std::string& stage) const;
+  /// Settings that affect results and identities of inputs: what a run's folder is compared by.
+  nlohmann::json identity() const { return identity_; }
+
+ private:
+  void open_images(const std::string& name, const data::ImageSetParams& params);
+  void add_train();
+  void add_collect();
+  void add_cluster();
+  void add_assemble();
+  void add_finetune(const std::string& variant);
+  void add_evaluate(const VariantNode& variant);
+  /// Node whose id is `id`; settings: the section of the field list that affects results.
+  void add_node(const std::string& id, int version, nlohmann::json settings, std::map<std::string, std::string> inputs,
+                std::vector<std::string> needs, std::string plan,
+                std::function<nlohmann::json(run::Context&, const std::filesystem::path&)> work);
+  std::string key(const std::string& id) const { return graph_.node(id).spec.key(); }
+  nlohmann::json section(const std::string& name) const { return settings_.value(name, nlohmann::json::object()); }
+  /// The dense model: the weights file, or what the train stage made. Loaded once.
+  const moe::LoadedModel& dense();
+  moe::LoadedModel model_of(const std::string& node) const;
+  std::vector<std::filesystem::path> shards() const;
+  const data::ImageSet& need_images(const std::string& name, const std::string& stage) const;
+
+  RunConfig config_;
+  nlohmann::json settings_, identity_;
+  model::ModelDescription description_;
+  bool trains_ = false;
+  std::string dense_identity_;  ///< hash of the weights file, or key of the train stage
+  std::vector<std::string> dense_needs_;
+  std::map<std::string, std::unique_ptr<data::ImageSet>> images_;
+  std::unique_ptr<moe::LoadedModel> dense_;
+  run::StageGraph graph_;
+  std::vector<VariantNode> variants_;
+};
+
+}  // namespace moextract::stages

@@ -1,0 +1,74 @@
+// The configuration of a run: every section, with its defaults.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "config/field_list.h"
+#include "data/image_set.h"
+#include "model/description.h"
+#include "model/input_batch.h"
+#include "stages/assemble/assemble.h"
+#include "stages/cluster/cluster.h"
+#include "stages/collect/collect.h"
+#include "stages/finetune/finetune.h"
+#include "stages/train/train.h"
+
+namespace moextract::stages {
+
+struct RunParams {
+  std::string name = "run";
+  std::filesystem::path folder;                    ///< report and record of the run; empty: runs/<name>
+  std::filesystem::path store = "runs/artefacts";  ///< artefacts of all runs
+  int threads = 0;                                 ///< a rank; 0: cores / ranks of this node
+};
+
+/// A model by timm's name, by our own file's description, or by numbers; what is given here overrides.
+struct ModelParams {
+  std::string name;
+  std::filesystem::path weights;  ///< safetensors; empty: the train stage makes them
+  std::optional<std::int64_t> image_size, patch_size, channels, width, depth, heads, hidden, classes;
+  std::optional<std::int64_t> resize;
+  std::string resize_mode, interpolation;  ///< empty: the model's own
+  std::vector<double> mean, std;           ///< of values in 0..1, one for each channel, or one for all
+  bool qkv_bias = true, class_token = true;
+  std::int64_t micro_batch = 8;
+};
+
+struct DataParams {
+  data::ImageSetParams calibration, train, validation;
+  model::BadImages on_bad_image = model::BadImages::stop;
+  double max_bad_share = 0.01;
+};
+
+struct BaselineParams {
+  bool enabled = true;
+  VbpParams vbp;
+};
+
+struct RunConfig {
+  RunParams run;
+  ModelParams model;
+  DataParams data;
+  TrainParams train;
+  CollectParams collect;
+  ClusterParams cluster;
+  AssembleParams assemble;
+  BaselineParams baseline;
+  FinetuneParams finetune;
+  std::string report_title;
+};
+
+/// The one field list. `config` must outlive it.
+config::FieldList field_list(RunConfig& config);
+
+/// Reads FILE, then applies settings ("cluster.k=16") in order. Throws UserError (config).
+void read_config(const std::filesystem::path& file, const std::vector<std::string>& settings, RunConfig& config);
+
+/// The model that the configuration describes, on top of `own`, the description in the weights file. Throws UserError
+/// (config).
+model::ModelDescription describe_model(const ModelParams& params, const std::optional<model::ModelDescription>& own);
+
+}  // namespace moextract::stages
