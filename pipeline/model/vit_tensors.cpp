@@ -87,6 +87,10 @@ void check_vit_tensors(const std::filesystem::path& file, const VitParams& param
            "section with `moextract inspect {}`",
            file.string(), name, shape_text(got), shape_text(shape), file.string());
     }
+    if (!found->second.is_floating_point()) {
+      fail(ExitCode::model, "{}: tensor '{}' holds integers where the model has weights: take another checkpoint",
+           file.string(), name);
+    }
   }
   for (const auto& [name, tensor] : tensors) {
     if (!shapes.contains(name) && (with_mlps || !is_mlp_tensor(name))) {

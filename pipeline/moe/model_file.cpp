@@ -23,19 +23,21 @@ class MlpTensorCheck {
       : file_(file), prefix_(model::mlp_prefix(layer)), width_(width), tensors_(tensors) {}
 
   void run() const {
-    const std::int64_t rows = tensor("fc1.weight", {-1, width_}).size(0);
-    tensor("fc1.bias", {rows});
-    tensor("fc2.weight", {width_, rows});
+    const std::int64_t rows = weights("fc1.weight", {-1, width_}).size(0);
+    weights("fc1.bias", {rows});
+    weights("fc2.weight", {width_, rows});
     if (!tensors_.contains(prefix_ + "router.weight")) {
-      tensor("fc2.bias", {width_});
+      weights("fc2.bias", {width_});
       return;
     }
-    const std::int64_t k = tensor("router.weight", {-1, width_}).size(0);
+    const std::int64_t k = weights("router.weight", {-1, width_}).size(0);
     const bool bias_each = tensors_.contains(prefix_ + "fc2.bias") && tensors_.at(prefix_ + "fc2.bias").dim() == 2;
-    tensor("fc2.bias", bias_each ? Shape{k, width_} : Shape{width_});
+    weights("fc2.bias", bias_each ? Shape{k, width_} : Shape{width_});
     const std::int64_t entries = tensor("experts.neurons", {-1}).size(0);
     integers("experts.neurons", 0, 1 << 30);
-    const at::Tensor offsets = tensor("experts.offsets", {k + 1}).to(at::kLong);
+    tensor("experts.offsets", {k + 1});
+    integers("experts.offsets", 0, entries);
+    const at::Tensor offsets = tensors_.at(prefix_ + "experts.offsets").to(at::kLong);
     const std::int64_t* o = offsets.const_data_ptr<std::int64_t>();
     bool ascending = o[0] == 0 && o[k] == entries;
     for (std::int64_t e = 0; e < k; ++e) ascending = ascending && o[e] < o[e + 1];
@@ -69,6 +71,11 @@ class MlpTensorCheck {
            prefix_, name, fmt::join(got, ", "), fmt::join(shape, ", "));
     }
     return found->second;
+  }
+  const at::Tensor& weights(const std::string& name, const Shape& shape) const {
+    const at::Tensor& found = tensor(name, shape);
+    if (!found.is_floating_point()) damaged(name, "holds integers where the model has weights");
+    return found;
   }
   void integers(const std::string& name, std::int64_t low, std::int64_t high) const {
     const at::Tensor& values = tensors_.at(prefix_ + name);
