@@ -65,9 +65,11 @@ ClusterMoments MomentSums::moments() const {
     if (n == 0) continue;
     for (std::int64_t i = c * hidden_; i < (c + 1) * hidden_; ++i) {
       m.h_mean[i] = static_cast<double>(h_sum_[i]) / static_cast<double>(n) * kFloat16FixedUnit;
-      // n * sum(q^2) - sum(q)^2 in integers: no cancellation, whatever the mean. Below 2^127 for |h| < 2^10 and 2^30
-      // rows.
-      const __int128 spread = static_cast<__int128>(h_square_[i]) * n - static_cast<__int128>(h_sum_[i]) * h_sum_[i];
+      // n * sum(q^2) - sum(q)^2 in integers: no cancellation, whatever the mean. Modulo 2^128 the difference is right
+      // as long as it fits itself: for values below 2^10 and 2^29 rows it does (and so do the 64-bit sums), though the
+      // products may not.
+      const auto sum = static_cast<unsigned __int128>(static_cast<__int128>(h_sum_[i]));
+      const unsigned __int128 spread = h_square_[i] * static_cast<unsigned __int128>(n) - sum * sum;
       m.h_variance[i] = static_cast<double>(spread) / static_cast<double>(n) / static_cast<double>(n) *
                         kFloat16FixedUnit * kFloat16FixedUnit;
     }

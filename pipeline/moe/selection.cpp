@@ -11,7 +11,10 @@ NeuronRanking::NeuronRanking(std::span<const double> score) : order_(score.size(
   std::iota(order_.begin(), order_.end(), 0);
   std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) { return score[a] > score[b]; });
   double sum = 0;
-  for (std::size_t i = 0; i < order_.size(); ++i) cumulative_[i] = (sum += score[order_[i]]);
+  for (std::size_t i = 0; i < order_.size(); ++i) {
+    cumulative_[i] = (sum += score[order_[i]]);
+    if (score[order_[i]] > 0) ++positive_;
+  }
 }
 
 std::int64_t NeuronRanking::size_at(double share, std::int64_t minimum) const {
@@ -19,6 +22,8 @@ std::int64_t NeuronRanking::size_at(double share, std::int64_t minimum) const {
   const std::int64_t floor = std::min(std::max<std::int64_t>(minimum, 1), all);
   const double total = cumulative_.empty() ? 0.0 : cumulative_.back();
   if (!(total > 0)) return floor;
+  // Small scores vanish beside a large sum, so the sum alone does not tell where the positive scores end.
+  if (share >= 1) return std::max(positive_, floor);
   const auto enough = std::lower_bound(cumulative_.begin(), cumulative_.end(), share * total);
   const std::int64_t size = std::min<std::int64_t>(enough - cumulative_.begin() + 1, all);
   return share <= 0 ? floor : std::max(size, floor);

@@ -23,6 +23,7 @@ class NeuronRanking {
  private:
   std::vector<std::int64_t> order_;
   std::vector<double> cumulative_;  // summed from the largest down, in order
+  std::int64_t positive_ = 0;       // neurons with a score above 0
 };
 
 /// The largest share p in [0, 1] with cost(p) <= target, for a cost that does not fall with p; found by bisection to
