@@ -35,9 +35,10 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& path, const std::string& key) {
   if (!std::filesystem::exists(path)) return std::nullopt;
-  model::WeightsFile file = model::load_weights(path);
+  model::WeightsFile file;
   Checkpoint checkpoint;
   try {
+    file = model::load_weights(path);
     const nlohmann::json state = nlohmann::json::parse(file.metadata.at(kStateKey));
     checkpoint.key = state.at("key");
     checkpoint.step = state.at("step");

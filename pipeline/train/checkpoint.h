@@ -23,8 +23,8 @@ struct Checkpoint {
 /// Atomic: an interrupted save leaves the one before.
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
 
-/// Empty if there is no file. A checkpoint that is damaged or of another run is an error (input) that says to delete
-/// it.
+/// Empty if there is no file. A checkpoint that is damaged (input) or of another run (conflict) is an error that says
+/// to delete it.
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& path, const std::string& key);
 
 }  // namespace moextract::train
