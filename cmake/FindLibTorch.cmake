@@ -64,11 +64,13 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   get_filename_component(_site "${_libdir}/../.." ABSOLUTE)
   # LibTorch ships headers of other packages beside its own (fmt, google, pybind11, ...), of other versions than the
   # ones that we link. Only its own folders are shown to the compiler.
-  set(_libtorch_own "${CMAKE_BINARY_DIR}/libtorch-include")
+  # The folder's place does not depend on the build folder, so that ccache serves one build from another.
+  string(SHA256 _libtorch_mark "${LibTorch_INCLUDE_DIR}")
+  string(SUBSTRING "${_libtorch_mark}" 0 12 _libtorch_mark)
+  set(_libtorch_own "${CMAKE_SOURCE_DIR}/build/deps/libtorch-include-${_libtorch_mark}")
   file(MAKE_DIRECTORY "${_libtorch_own}")
   foreach(_folder ATen c10 caffe2 torch)
-    if(EXISTS "${LibTorch_INCLUDE_DIR}/${_folder}")
-      file(REMOVE "${_libtorch_own}/${_folder}")
+    if(EXISTS "${LibTorch_INCLUDE_DIR}/${_folder}" AND NOT EXISTS "${_libtorch_own}/${_folder}")
       file(CREATE_LINK "${LibTorch_INCLUDE_DIR}/${_folder}" "${_libtorch_own}/${_folder}" SYMBOLIC)
     endif()
   endforeach()

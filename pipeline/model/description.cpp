@@ -69,7 +69,8 @@ json to_json(const ModelDescription& d) {
             {"qkv_bias", v.qkv_bias},
             {"class_token", v.class_token},
             {"distilled", v.distilled},
-            {"norm_eps", v.norm_eps}}},
+            {"norm_eps", v.norm_eps},
+            {"short_last_block", v.short_last_block}}},
           {"preprocess",
            {{"resize", p.resize},
             {"resize_mode", p.resize_mode == data::ResizeMode::shorter ? "shorter" : "squash"},
@@ -100,7 +101,8 @@ ModelDescription description_from_json(const json& j, const std::string& origin)
            .qkv_bias = v.get<bool>("qkv_bias"),
            .class_token = v.get<bool>("class_token"),
            .distilled = v.get<bool>("distilled"),
-           .norm_eps = v.get<double>("norm_eps")};
+           .norm_eps = v.get<double>("norm_eps"),
+           .short_last_block = vit.contains("short_last_block") && v.get<bool>("short_last_block")};
   try {
     validate(d.vit);
   } catch (const UserError& error) {  // speaks of the configuration, which is not at fault here

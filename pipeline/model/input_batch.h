@@ -28,6 +28,7 @@ InputBatch load_batch(const data::ImageSet& set, const data::PreprocessParams& p
                       std::int64_t count, BadImages bad_images);
 
 /// Throws UserError (input) if more than `share` of `total` pictures were skipped. Names the first of them.
-void check_skipped(const std::vector<std::string>& skipped, std::int64_t skipped_total, std::int64_t total, double share);
+void check_skipped(const std::vector<std::string>& skipped, std::int64_t skipped_total, std::int64_t total,
+                   double share);
 
 }  // namespace moextract::model

@@ -16,6 +16,7 @@ namespace moextract::model {
 struct MlpTrace {
   at::Tensor x;       ///< [images, tokens, d] its input, after the block's second LayerNorm
   at::Tensor h;       ///< [images, tokens, H] hidden values after the GELU; undefined if the MLP has no dense h
+  at::Tensor y;       ///< [images, tokens, d] its output
   at::Tensor expert;  ///< [images * tokens] int64, the expert each token went to; undefined for a dense MLP
 };
 

@@ -8,7 +8,7 @@ double macs_per_image(const Network& network, const TokenShares& shares) {
     const std::span<const double> share = static_cast<std::size_t>(layer) < shares.size()
                                               ? std::span<const double>(shares[layer])
                                               : std::span<const double>();
-    macs += static_cast<double>(network.tokens()) * network.mlp(layer).macs_per_token(share);
+    macs += static_cast<double>(network.mlp_tokens(layer)) * network.mlp(layer).macs_per_token(share);
   }
   return macs;
 }

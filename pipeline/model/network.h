@@ -27,7 +27,9 @@ class Network {
   virtual at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const = 0;
   virtual std::int64_t layers() const = 0;
   virtual const Mlp& mlp(std::int64_t layer) const = 0;
-  virtual std::int64_t tokens() const = 0;  ///< tokens of an image that go through each MLP
+  virtual std::int64_t tokens() const = 0;  ///< tokens of an image
+  /// Tokens of an image that go through the MLP of `layer`; the first of them are the prefix tokens.
+  virtual std::int64_t mlp_tokens(std::int64_t layer) const = 0;
   /// Multiply-accumulates of one image outside the MLPs.
   virtual double other_macs() const = 0;
 };

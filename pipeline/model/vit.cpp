@@ -65,13 +65,27 @@ Vit::Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& ma
   }
 }
 
-at::Tensor Vit::attention(const Block& block, const at::Tensor& x) const {
-  const std::int64_t n = x.size(0), tokens = x.size(1), head_width = params_.width / params_.heads;
-  const at::Tensor qkv = at::linear(x, block.qkv_weight, block.qkv_bias)
-                             .reshape({n, tokens, 3, params_.heads, head_width})
-                             .permute({2, 0, 3, 1, 4});
-  const at::Tensor mixed = at::scaled_dot_product_attention(qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
-  return at::linear(mixed.transpose(1, 2).reshape({n, tokens, params_.width}), block.proj_weight, block.proj_bias);
+at::Tensor Vit::attention(const Block& block, const at::Tensor& x, std::int64_t queries) const {
+  const std::int64_t n = x.size(0), tokens = x.size(1), d = params_.width, head_width = d / params_.heads;
+  const auto by_head = [&](const at::Tensor& values, std::int64_t parts) {
+    return values.reshape({n, values.size(1), parts, params_.heads, head_width}).permute({2, 0, 3, 1, 4});
+  };
+  at::Tensor q, k, v;
+  if (queries == tokens) {
+    const at::Tensor qkv = by_head(at::linear(x, block.qkv_weight, block.qkv_bias), 3);
+    q = qkv.select(0, 0), k = qkv.select(0, 1), v = qkv.select(0, 2);
+  } else {
+    const auto part = [&](std::int64_t first, std::int64_t rows, const at::Tensor& input) {
+      return by_head(at::linear(input, block.qkv_weight.narrow(0, first, rows),
+                                block.qkv_bias.defined() ? block.qkv_bias.narrow(0, first, rows) : at::Tensor()),
+                     rows / d);
+    };
+    q = part(0, d, x.narrow(1, 0, queries)).select(0, 0);
+    const at::Tensor kv = part(d, 2 * d, x);
+    k = kv.select(0, 0), v = kv.select(0, 1);
+  }
+  const at::Tensor mixed = at::scaled_dot_product_attention(q, k, v);
+  return at::linear(mixed.transpose(1, 2).reshape({n, queries, d}), block.proj_weight, block.proj_bias);
 }
 
 at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const {
@@ -94,9 +108,13 @@ at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const
   if (!position_first) x = x + position_;
   for (std::int64_t layer = 0; layer < params_.depth; ++layer) {
     const Block& block = blocks_[static_cast<std::size_t>(layer)];
-    x = x + attention(block, norm(x, block.norm1_weight, block.norm1_bias));
+    const std::int64_t kept = params_.mlp_tokens(layer);
+    const at::Tensor mixed = attention(block, norm(x, block.norm1_weight, block.norm1_bias), kept);
+    x = x.narrow(1, 0, kept) + mixed;
     MlpTrace trace;
-    x = x + block.mlp->forward(norm(x, block.norm2_weight, block.norm2_bias), observer ? &trace : nullptr);
+    const at::Tensor y = block.mlp->forward(norm(x, block.norm2_weight, block.norm2_bias), observer ? &trace : nullptr);
+    x = x + y;
+    trace.y = y;
     if (observer) observer(layer, trace);
   }
   if (!params_.class_token) return at::linear(norm(x.mean(1), norm_weight_, norm_bias_), head_weight_, head_bias_);
@@ -110,8 +128,13 @@ double Vit::other_macs() const {
   const double d = static_cast<double>(params_.width), t = static_cast<double>(params_.tokens());
   const double patch_values = static_cast<double>(params_.channels * params_.patch_size * params_.patch_size);
   const double heads = params_.distilled ? 2.0 : 1.0;
-  return static_cast<double>(params_.patches()) * patch_values * d +
-         static_cast<double>(params_.depth) * (t * 4.0 * d * d + 2.0 * t * t * d) +
+  // Of each block: keys and values of all tokens; query, products with keys and values, and projection of those kept.
+  double blocks = 0;
+  for (std::int64_t layer = 0; layer < params_.depth; ++layer) {
+    const double kept = static_cast<double>(params_.mlp_tokens(layer));
+    blocks += t * 2.0 * d * d + kept * 2.0 * d * d + 2.0 * kept * t * d;
+  }
+  return static_cast<double>(params_.patches()) * patch_values * d + blocks +
          heads * d * static_cast<double>(params_.classes);
 }
 

@@ -32,6 +32,7 @@ class Vit : public Network {
   std::int64_t layers() const override { return params_.depth; }
   const Mlp& mlp(std::int64_t layer) const override { return *blocks_.at(static_cast<std::size_t>(layer)).mlp; }
   std::int64_t tokens() const override { return params_.tokens(); }
+  std::int64_t mlp_tokens(std::int64_t layer) const override { return params_.mlp_tokens(layer); }
   double other_macs() const override;
   const VitParams& params() const { return params_; }
 
@@ -40,7 +41,8 @@ class Vit : public Network {
     at::Tensor norm1_weight, norm1_bias, qkv_weight, qkv_bias, proj_weight, proj_bias, norm2_weight, norm2_bias;
     std::unique_ptr<Mlp> mlp;
   };
-  at::Tensor attention(const Block& block, const at::Tensor& x) const;
+  /// Answers for the first `queries` tokens, which look at all.
+  at::Tensor attention(const Block& block, const at::Tensor& x, std::int64_t queries) const;
 
   VitParams params_;
   at::Tensor patch_weight_, patch_bias_, class_token_, distillation_token_, position_;

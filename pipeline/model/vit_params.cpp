@@ -92,6 +92,9 @@ void validate(const VitParams& p) {
   if (p.width % p.heads != 0) {
     fail(ExitCode::config, "model.heads: {} does not divide model.width {}", p.heads, p.width);
   }
+  if (p.short_last_block && !p.class_token) {
+    fail(ExitCode::config, "model.short_last_block: needs model.class_token: the mean over patches reads all tokens");
+  }
   if (p.distilled && !p.class_token) fail(ExitCode::config, "model.distilled: needs model.class_token");
 }
 

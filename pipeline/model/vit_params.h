@@ -25,10 +25,17 @@ struct VitParams {
   bool class_token = true;  ///< false: the mean over patches is classified
   bool distilled = false;   ///< DeiT's distillation token and second head; the two heads' mean is the answer
   double norm_eps = 1e-6;
+  /// The last block computes the tokens that the head reads alone: of the others keys and values are enough. The same
+  /// logits for fewer MACs; only with a class token.
+  bool short_last_block = false;
 
   std::int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
   std::int64_t prefix_tokens() const { return (class_token ? 1 : 0) + (distilled ? 1 : 0); }
   std::int64_t tokens() const { return patches() + prefix_tokens(); }
+  /// Tokens of an image that go through the MLP of a block.
+  std::int64_t mlp_tokens(std::int64_t layer) const {
+    return short_last_block && layer == depth - 1 ? prefix_tokens() : tokens();
+  }
 };
 
 /// A model that timm knows by name, with the preprocessing of its usual weights.

@@ -1,0 +1,85 @@
+#include "moe/second_moments.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+
+#include "core/error.h"
+
+namespace moextract::moe {
+namespace {
+
+constexpr double kUnits = 0x1.0p20;
+constexpr double kLargestTerm = 0x1.0p40;  // of one micro-batch; 2^43 units are left for 2^3 such, 2^20 ordinary ones
+
+std::int64_t to_units(double value) {
+  if (!(std::abs(value) < kLargestTerm)) {
+    fail(ExitCode::numerics,
+         "a second moment of hidden values is {}: the activations are not finite or far too large. Check the "
+         "weights and the preprocessing",
+         value);
+  }
+  return std::llrint(value * kUnits);
+}
+
+}  // namespace
+
+SecondMomentSums::SecondMomentSums(std::int64_t experts, std::int64_t hidden) : hidden_(hidden) {
+  for (std::int64_t e = 0; e < experts; ++e) {
+    parts_.push_back(std::make_unique<Part>());
+    parts_.back()->sums.assign(static_cast<std::size_t>(hidden * (hidden + 1) / 2 + hidden + 2), 0);
+  }
+}
+
+void SecondMomentSums::add(const at::Tensor& h, const at::Tensor& expert, const at::Tensor& weight) {
+  const at::NoGradGuard no_grad;
+  for (std::int64_t e = 0; e < experts(); ++e) {
+    const at::Tensor index = (expert == e).nonzero().squeeze(1);
+    if (index.numel() == 0) continue;
+    const at::Tensor rows = h.index_select(0, index), w = weight.index_select(0, index);
+    const at::Tensor weighted = rows * w.unsqueeze(1);
+    const at::Tensor square = at::mm(weighted.t(), rows).contiguous(), sum = weighted.sum(0).contiguous();
+    const float* s = square.const_data_ptr<float>();
+    const float* m = sum.const_data_ptr<float>();
+    Part& part = *parts_[static_cast<std::size_t>(e)];
+    const std::lock_guard lock(part.mutex);
+    std::int64_t* to = part.sums.data();
+    for (std::int64_t i = 0; i < hidden_; ++i) {
+      for (std::int64_t j = 0; j <= i; ++j) *to++ += to_units(s[i * hidden_ + j]);
+    }
+    for (std::int64_t i = 0; i < hidden_; ++i) *to++ += to_units(m[i]);
+    *to++ += to_units(w.sum(at::kDouble).item<double>());
+    *to += index.numel();
+  }
+}
+
+void SecondMomentSums::all_reduce(comm::Communicator& comm) {
+  for (const auto& part : parts_) comm.all_reduce(std::span<std::int64_t>(part->sums), comm::Reduction::sum);
+}
+
+SecondMoments SecondMomentSums::moments(std::int64_t expert) const {
+  const std::vector<std::int64_t>& sums = parts_.at(static_cast<std::size_t>(expert))->sums;
+  const std::int64_t triangle = hidden_ * (hidden_ + 1) / 2;
+  SecondMoments m;
+  m.count = sums.back();
+  m.weight = static_cast<double>(sums[sums.size() - 2]) / kUnits;
+  m.mean = at::zeros({hidden_}, at::kDouble);
+  m.covariance = at::zeros({hidden_, hidden_}, at::kDouble);
+  if (!(m.weight > 0)) return m;
+  double* mean = m.mean.data_ptr<double>();
+  double* c = m.covariance.data_ptr<double>();
+  const double scale = 1.0 / (kUnits * m.weight);
+  for (std::int64_t i = 0; i < hidden_; ++i)
+    mean[i] = static_cast<double>(sums[static_cast<std::size_t>(triangle + i)]) * scale;
+  const std::int64_t* from = sums.data();
+  for (std::int64_t i = 0; i < hidden_; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const double value = static_cast<double>(*from++) * scale - mean[i] * mean[j];
+      c[i * hidden_ + j] = c[j * hidden_ + i] = value;
+    }
+  }
+  return m;
+}
+
+}  // namespace moextract::moe

@@ -1,0 +1,51 @@
+// Second moments of hidden values, expert by expert, streamed over all tokens: what selection by expected output error
+// and least-squares compensation need.
+//
+// A micro-batch's products are float32 (one thread, fixed order); each becomes integers of 2^-20 units, and integers
+// are summed: the result is the same bits on any number of ranks and threads. Error of a sum of n products: n_batches *
+// 2^-21 absolute from the rounding to units, beside the float32 products' own.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "comm/communicator.h"
+
+namespace moextract::moe {
+
+/// Moments of one expert's tokens, each token with a weight.
+struct SecondMoments {
+  std::int64_t count = 0;  ///< tokens
+  double weight = 0;       ///< sum of their weights
+  at::Tensor mean;         ///< [H] double: weighted mean of h
+  at::Tensor covariance;   ///< [H, H] double: weighted mean of (h - mean)(h - mean)^T
+};
+
+/// Sums of one layer. Memory: experts * (H (H + 1) / 2 + H + 2) * 8 bytes.
+class SecondMomentSums {
+ public:
+  SecondMomentSums(std::int64_t experts, std::int64_t hidden);
+
+  /// Adds the tokens of one micro-batch: h [n, H] float32, expert [n] int64 (negative: left out), weight [n] float32,
+  /// not negative. May be called by several threads at once. Throws UserError (numerics) if a value is not finite or
+  /// too large.
+  void add(const at::Tensor& h, const at::Tensor& expert, const at::Tensor& weight);
+  /// Collective: sums over ranks.
+  void all_reduce(comm::Communicator& comm);
+  SecondMoments moments(std::int64_t expert) const;
+  std::int64_t experts() const { return static_cast<std::int64_t>(parts_.size()); }
+
+ private:
+  struct Part {
+    std::mutex mutex;
+    std::vector<std::int64_t> sums;  // lower triangle row by row, then sum of h, then weight, then count
+  };
+  std::int64_t hidden_;
+  std::vector<std::unique_ptr<Part>> parts_;
+};
+
+}  // namespace moextract::moe
