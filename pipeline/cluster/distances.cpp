@@ -3,11 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
-
-#if defined(__FMA__)
-#include <immintrin.h>
-#endif
 
 #include "core/error.h"
 #include "core/float16.h"
@@ -38,20 +33,6 @@ V load_lanes(const double* from) {
   return lanes;
 }
 
-// Only for factors that were floats: their product is exact, so all three forms give the same bits.
-inline Lanes multiply_add(Lanes a, Lanes b, Lanes sum) {
-#if defined(__AVX512F__)
-  return (Lanes)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)sum);
-#elif defined(__FMA__)
-  return (Lanes)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)sum);
-#else
-  return a * b + sum;
-#endif
-}
-
-struct Product {
-  static Lanes step(double x, Lanes c, Lanes sum) { return multiply_add(Lanes{} + x, c, sum); }
-};
 struct SquaredDifference {
   static Lanes step(double x, Lanes c, Lanes sum) {
     const Lanes difference = x - c;
@@ -148,31 +129,10 @@ CentroidPanels::CentroidPanels(std::span<const float> centroids, std::int64_t k,
   MOEX_ASSERT(centroids.size() == static_cast<std::size_t>(k * dimension), "centroids are not [k, dimension]");
   const std::int64_t panels = (k + kPanelWidth - 1) / kPanelWidth;
   panels_.resize(static_cast<std::size_t>(panels * dimension * kPanelWidth));
-  norms_.assign(static_cast<std::size_t>(panels * kPanelWidth), std::numeric_limits<double>::infinity());
   for (std::int64_t c = 0; c < k; ++c) {
     double* panel = panels_.data() + (c / kPanelWidth) * dimension * kPanelWidth + c % kPanelWidth;
     for (std::int64_t j = 0; j < dimension; ++j) panel[j * kPanelWidth] = rows_[c * dimension + j];
-    norms_[c] = sum_of_squares(centroids.subspan(static_cast<std::size_t>(c * dimension), dimension));
   }
-}
-
-void CentroidPanels::nearest(const RowTile& tile, std::span<std::int32_t, kTileRows> labels) const {
-  std::array<double, kTileRows> best;
-  best.fill(std::numeric_limits<double>::infinity());
-  std::fill(labels.begin(), labels.end(), 0);
-  for_all_pairs<Product>(tile, panels_, [&](std::int64_t row, std::int64_t first, const double* products) {
-    double smallest = best[row];
-    std::int32_t label = labels[row];
-    for (int i = 0; i < kPanelWidth; ++i) {
-      const double score = norms_[first + i] - 2 * products[i];
-      if (score < smallest) {
-        smallest = score;
-        label = static_cast<std::int32_t>(first + i);
-      }
-    }
-    best[row] = smallest;
-    labels[row] = label;
-  });
 }
 
 void CentroidPanels::squared_distances(const RowTile& tile, std::span<double> out) const {

@@ -1,12 +1,11 @@
 // Distances between rows and centroids whose bits depend on the row and the centroid alone: not on where the row stands
 // in a block, which other rows or centroids are computed with it, or the width of the processor's vectors.
 //
-// Products: one double accumulator per (row, centroid), dimensions in ascending order. A product of two floats is exact
-// in double, so a fused and a separate multiply-add round alike. Vectors run over CENTROIDS (a panel of them side by
-// side), which is why no order of summation is left to the vector width.
+// Squared differences in double: one accumulator per (row, centroid), dimensions in ascending order. Vectors run over
+// CENTROIDS (a panel of them side by side), which is why no order of summation is left to the vector width. Where only
+// the nearest centroid is asked for, nearest.h is much faster.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -53,19 +52,15 @@ class CentroidPanels {
 
   std::int64_t size() const { return k_; }
 
-  /// labels[i] = index of the centroid with the smallest |c|^2 - 2 x.c, that is the nearest; lowest index on ties.
-  void nearest(const RowTile& tile, std::span<std::int32_t, kTileRows> labels) const;
-
   /// out[i * size() + c] = |x_i - c|^2, from differences: zero exactly when the row and the centroid are equal.
   void squared_distances(const RowTile& tile, std::span<double> out) const;
 
-  /// |x_i - c|^2 from differences, in 8 lanes of fixed order: sharper than nearest()'s form, for inertia.
+  /// |x_i - c|^2 from differences, in 8 lanes of fixed order: for a single pair.
   double squared_distance(const RowTile& tile, std::int64_t i, std::int64_t c) const;
 
  private:
   std::int64_t k_, dimension_;
   std::vector<double> panels_;  // [ceil(k / width), dimension, width], zeros beyond k
-  std::vector<double> norms_;   // |c|^2, infinity beyond k
   std::vector<double> rows_;    // [k, dimension]
 };
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -18,7 +19,7 @@ namespace moextract::cluster {
 ///
 /// One int64 a value holds rows * max|value| * 2^24 below 2^62. Beyond that, or with values of 128 and more (which do
 /// not fit int32 in these units), each value is split in two int32 parts, value * 2^24 = high * 2^20 + low, summed
-/// apart; that holds any float16 for 2^42 rows.
+/// apart; that holds any float16 for 2^42 rows. A row of weight w counts as w equal rows.
 class ExactSums {
  public:
   ExactSums(std::int64_t k, std::int64_t dimension, std::int64_t total_rows, float largest, int workers)
@@ -35,14 +36,14 @@ class ExactSums {
   std::size_t words() const { return static_cast<std::size_t>((split_ ? 2 : 1) * k_ * dimension_); }
 
   /// Moves a row from cluster `from` (none if negative) to cluster `to`. One thread per `worker`.
-  void move(int worker, std::span<const float> row, std::int32_t from, std::int32_t to) {
+  void move(int worker, std::span<const float> row, std::int32_t from, std::int32_t to, std::int64_t weight = 1) {
     std::uint64_t* sums = sums_[static_cast<std::size_t>(worker)].data();
     if (split_) {
       const std::int64_t plane = k_ * dimension_;
-      add<Part::high>(sums, row, from, to);
-      add<Part::low>(sums + plane, row, from, to);
+      add<Part::high>(sums, row, from, to, weight);
+      add<Part::low>(sums + plane, row, from, to, weight);
     } else {
-      add<Part::whole>(sums, row, from, to);
+      add<Part::whole>(sums, row, from, to, weight);
     }
   }
 
@@ -54,6 +55,14 @@ class ExactSums {
         out[i] = static_cast<std::int64_t>(static_cast<std::uint64_t>(out[i]) + sums[i]);
       }
     }
+  }
+
+  /// Sum of one value over a cluster times 2^24, in two parts high * 2^20 + low (low alone unless split()).
+  std::pair<std::int64_t, std::int64_t> parts(std::span<const std::int64_t> words, std::int64_t cluster,
+                                              std::int64_t j) const {
+    const auto i = static_cast<std::size_t>(cluster * dimension_ + j);
+    if (!split_) return {0, words[i]};
+    return {words[i], words[i + static_cast<std::size_t>(k_ * dimension_)]};
   }
 
   /// Mean of one value of a cluster of `count` rows, from words summed over ranks: the same on every rank.
@@ -79,12 +88,20 @@ class ExactSums {
 
   // Unsigned, because a worker's own balance of arrivals and departures may wrap; the total does not.
   template <Part part>
-  void add(std::uint64_t* sums, std::span<const float> row, std::int32_t from, std::int32_t to) const {
-    std::uint64_t* arrives = sums + to * dimension_;
-    for (std::int64_t j = 0; j < dimension_; ++j) arrives[j] += static_cast<std::uint64_t>(fixed<part>(row[j]));
-    if (from < 0) return;
-    std::uint64_t* leaves = sums + from * dimension_;
-    for (std::int64_t j = 0; j < dimension_; ++j) leaves[j] -= static_cast<std::uint64_t>(fixed<part>(row[j]));
+  void add(std::uint64_t* sums, std::span<const float> row, std::int32_t from, std::int32_t to,
+           std::int64_t weight) const {
+    add_to<part>(sums + to * dimension_, row, weight);
+    if (from >= 0) add_to<part>(sums + from * dimension_, row, -weight);
+  }
+  template <Part part>
+  void add_to(std::uint64_t* sums, std::span<const float> row, std::int64_t weight) const {
+    if (weight == 1) {
+      for (std::int64_t j = 0; j < dimension_; ++j) sums[j] += static_cast<std::uint64_t>(fixed<part>(row[j]));
+    } else if (weight == -1) {
+      for (std::int64_t j = 0; j < dimension_; ++j) sums[j] -= static_cast<std::uint64_t>(fixed<part>(row[j]));
+    } else {
+      for (std::int64_t j = 0; j < dimension_; ++j) sums[j] += static_cast<std::uint64_t>(fixed<part>(row[j]) * weight);
+    }
   }
 
   std::int64_t k_, dimension_;

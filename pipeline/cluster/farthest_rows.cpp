@@ -24,13 +24,18 @@ void FarthestRows::offer(double distance, std::int64_t global, std::span<const f
 }
 
 std::vector<FarRow> farthest_rows(TilePass& pass, const CentroidPanels& panels, std::span<const std::int32_t> labels,
-                                  std::int64_t dimension, std::int64_t limit, comm::Communicator& comm, int workers) {
+                                  std::int64_t dimension, bool spherical, std::int64_t limit, comm::Communicator& comm,
+                                  int workers) {
   std::vector<FarthestRows> found(static_cast<std::size_t>(workers), FarthestRows(limit));
+  std::vector<RowTile> tiles(static_cast<std::size_t>(workers), RowTile(dimension));
   comm.together([&] {
-    pass.run([&](const RowTile& tile, const TilePlace& place, int worker) {
+    pass.run([&](const TileView& view, int worker) {
+      RowTile& tile = tiles[static_cast<std::size_t>(worker)];
+      tile.load(view.rows, view.count, spherical);
       for (std::int64_t i = 0; i < tile.count(); ++i) {
-        const double distance = panels.squared_distance(tile, i, labels[place.first_local + i]);
-        found[worker].offer(distance, place.first_global + i, tile.row(i));
+        if (view.weight(i) == 0) continue;
+        const double distance = panels.squared_distance(tile, i, labels[view.first_local + i]);
+        found[static_cast<std::size_t>(worker)].offer(distance, view.first_global + i, tile.row(i));
       }
     });
   });

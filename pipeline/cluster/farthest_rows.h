@@ -33,6 +33,7 @@ class FarthestRows {
 /// Collective: one pass over the rows and three gathers. `labels` are the local rows' clusters. At most `limit` rows of
 /// the whole set, the same on every rank, none that lies on its centroid.
 std::vector<FarRow> farthest_rows(TilePass& pass, const CentroidPanels& panels, std::span<const std::int32_t> labels,
-                                  std::int64_t dimension, std::int64_t limit, comm::Communicator& comm, int workers);
+                                  std::int64_t dimension, bool spherical, std::int64_t limit, comm::Communicator& comm,
+                                  int workers);
 
 }  // namespace moextract::cluster

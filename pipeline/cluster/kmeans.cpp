@@ -1,13 +1,15 @@
 #include "cluster/kmeans.h"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <limits>
 #include <utility>
 
+#include "cluster/centroid_grid.h"
 #include "cluster/distances.h"
 #include "cluster/kmeans_init.h"
 #include "cluster/lloyd.h"
+#include "cluster/nearest.h"
 #include "cluster/row_survey.h"
 #include "cluster/tile_pass.h"
 #include "core/error.h"
@@ -30,21 +32,94 @@ void check(const KMeansParams& params) {
   if (!(params.tolerance >= 0)) {
     fail(ExitCode::config, "k-means: tolerance is {}, but must be 0 or more", params.tolerance);
   }
+  if (!(params.inertia_tolerance >= 0)) {
+    fail(ExitCode::config, "k-means: inertia_tolerance is {}, but must be 0 or more", params.inertia_tolerance);
+  }
+  require_at_least_one(params.init_rounds, "init_rounds");
+  if (!(params.init_oversampling > 0 && params.init_oversampling <= 1000)) {
+    fail(ExitCode::config, "k-means: init_oversampling is {}, but must be above 0 and at most 1000",
+         params.init_oversampling);
+  }
+}
+
+// Centroids of any origin as the exact arithmetic needs them.
+std::vector<float> on_the_grid(const std::vector<float>& centroids, const char* whose) {
+  std::vector<float> snapped(centroids.size());
+  for (std::size_t i = 0; i < centroids.size(); ++i) {
+    if (!(std::fabs(centroids[i]) <= kLargestCentroidValue)) {
+      fail(ExitCode::input, "k-means: value {} of {} centroids is {}: it must be finite and at most {} in size", i,
+           whose, centroids[i], kLargestCentroidValue);
+    }
+    snapped[i] = to_centroid_grid(static_cast<double>(centroids[i]));
+  }
+  return snapped;
+}
+
+void check_given(const KMeansParams& params, std::int64_t dimension) {
+  if (static_cast<std::int64_t>(params.initial.size()) != params.k * dimension) {
+    fail(ExitCode::input, "k-means: {} values of initial centroids were given, but {} clusters of dimension {} need {}",
+         params.initial.size(), params.k, dimension, params.k * dimension);
+  }
+}
+
+void check_state(const KMeansState& state, const KMeansParams& params, std::int64_t dimension) {
+  const auto size = static_cast<std::size_t>(params.k * dimension);
+  if (state.centroids.size() != size || (state.iteration > 0) != (state.previous.size() == size) ||
+      (!state.best.empty() && state.best.size() != size) || state.start < 0 || state.start >= params.n_init ||
+      state.iteration != static_cast<std::int64_t>(state.history.size())) {
+    fail(ExitCode::resume,
+         "k-means: the state to go on from does not belong to {} clusters of dimension {} and {} starts: begin anew",
+         params.k, dimension, params.n_init);
+  }
+}
+
+// Labels and inertia of centroids that are final.
+KMeansFit only_assign(const RowSource& source, KMeansParams params, const RowSurvey& facts, comm::Communicator& comm,
+                      Workers& workers, const std::vector<float>& centroids) {
+  params.max_iterations = 0;
+  params.empty = EmptyClusters::keep;
+  const KMeansHooks none;
+  return Lloyd(source, params, facts, comm, workers, none).run({.centroids = centroids});
 }
 
 }  // namespace
 
 KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communicator& comm, Workers& workers,
               const std::function<void(const KMeansIteration&)>& on_iteration) {
+  return fit(source, params, comm, workers, KMeansHooks{.on_iteration = on_iteration});
+}
+
+KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communicator& comm, Workers& workers,
+              const KMeansHooks& hooks) {
   check(params);
-  RowSurvey survey =
-      survey_rows(source, std::max(params.init_sample, params.k), params.spherical, params.seed, comm, workers);
-  const RowSurvey facts = {.rows = survey.rows, .dimension = survey.dimension, .largest = survey.largest};
+  const bool draws = params.init != KMeansInit::given;
+  RowSurvey survey = survey_rows(source, draws ? std::max(params.init_sample, params.k) : 0, params.spherical,
+                                 params.seed, comm, workers);
+  const RowSurvey facts = {.rows = survey.rows,
+                           .weight = survey.weight,
+                           .dimension = survey.dimension,
+                           .squares = survey.squares,
+                           .largest = survey.largest};
+  std::vector<float> given;
+  if (!draws) {
+    check_given(params, facts.dimension);
+    given = on_the_grid(params.initial, "the initial");
+  }
+  const KMeansState* resumed = hooks.resume_from;
+  if (resumed) check_state(*resumed, params, facts.dimension);
   CentroidSeeder seeder(source, params, std::move(survey), comm, workers);
+  const std::int64_t starts = draws ? params.n_init : 1;
   KMeansFit best;
-  for (std::int64_t start = 0; start < params.n_init; ++start) {
-    KMeansFit next = Lloyd(source, params, facts, comm, workers, on_iteration).run(seeder.draw(start));
-    if (start == 0 || next.model.inertia < best.model.inertia) best = std::move(next);
+  KMeansState state;
+  for (std::int64_t start = resumed ? resumed->start : 0; start < starts; ++start) {
+    if (resumed && start == resumed->start) {
+      state = *resumed;
+      if (!state.best.empty()) best = only_assign(source, params, facts, comm, workers, state.best);
+    } else {
+      state = {.start = start, .centroids = draws ? seeder.draw(start) : given, .best = best.model.centroids};
+    }
+    KMeansFit next = Lloyd(source, params, facts, comm, workers, hooks).run(std::move(state));
+    if (best.model.k == 0 || next.model.inertia < best.model.inertia) best = std::move(next);
   }
   return best;
 }
@@ -56,11 +131,32 @@ std::vector<std::int32_t> predict(const KMeansModel& model, const RowSource& sou
     fail(ExitCode::input, "rows of dimension {} cannot be given to clusters of dimension {}", source.dimension(),
          model.dimension);
   }
-  const CentroidPanels panels(model.centroids, model.k, model.dimension);
-  TilePass(source, spherical, workers).run([&](const RowTile& tile, const TilePlace& place, int) {
-    std::array<std::int32_t, kTileRows> nearest;
-    panels.nearest(tile, nearest);
-    std::copy_n(nearest.begin(), tile.count(), labels.begin() + place.first_local);
+  const std::vector<float> centroids = on_the_grid(model.centroids, "the clusters'");
+  const NearestCentroids nearest(centroids, model.k, model.dimension);
+  struct Bench {
+    NearestScratch scratch;
+    std::vector<float> row;
+    std::vector<RoundedRow> rounded;
+  };
+  std::vector<Bench> benches(
+      static_cast<std::size_t>(workers.size()),
+      Bench{NearestScratch(model.k, model.dimension, kTileRows), std::vector<float>(source.dimension()), {}});
+  TilePass(source, workers).run([&](const TileView& tile, int worker) {
+    Bench& bench = benches[static_cast<std::size_t>(worker)];
+    largest_magnitude(tile.rows, tile.dimension, tile.first_global);
+    bench.rounded.resize(static_cast<std::size_t>(tile.count));
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      prepare_rows(tile.row(i), tile.dimension, spherical, bench.row);
+      nearest.round(bench.row, bench.scratch, i, bench.rounded[static_cast<std::size_t>(i)]);
+    }
+    nearest.all_scores(bench.rounded, bench.scratch, [&](std::size_t i, const NearestCentroids::RowScores& scores) {
+      std::int32_t label = scores.label;
+      if (label < 0) {
+        prepare_rows(tile.row(static_cast<std::int64_t>(i)), tile.dimension, spherical, bench.row);
+        label = nearest.decide(bench.row, scores.candidates, bench.scratch);
+      }
+      labels[static_cast<std::size_t>(tile.first_local) + i] = label;
+    });
   });
   return labels;
 }

@@ -1,8 +1,8 @@
 // Distributed k-means (Lloyd) over float16 rows.
 //
-// Results are the same bits on any number of ranks, threads and for any block size: a row's distances are computed by
-// one thread in one fixed order (distances.h), and what is summed over rows are integers (exact_sums.h): float16 values
-// are integers times 2^-24, and squared distances are rounded to a fixed point that all ranks agree on beforehand.
+// Results are the same bits on any number of ranks, threads, for any block size and instruction set: a row's label is
+// its true nearest centroid, decided exactly where rounding leaves a doubt (nearest.h), and what is summed over rows
+// are integers (exact_sums.h): float16 values are integers times 2^-24. docs/clustering-kmeans.md has the argument.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +15,35 @@
 
 namespace moextract::cluster {
 
-enum class KMeansInit { plus_plus, random };
+enum class KMeansInit {
+  plus_plus,  ///< greedy k-means++ on a drawn sample
+  random,     ///< drawn rows
+  parallel,   ///< k-means||: candidates drawn from all rows in a few rounds, k-means++ among them
+  given       ///< KMeansParams::initial
+};
+
+/// What becomes of a cluster without rows.
+enum class EmptyClusters {
+  farthest,  ///< it is given the row farthest from its centroid
+  keep,      ///< its centroid stays
+  refuse     ///< the fit ends with an error
+};
 
 struct KMeansParams {
   std::int64_t k = 8;                ///< number of clusters
   std::int64_t max_iterations = 50;  ///< Lloyd iterations at most
   double tolerance = 1e-4;  ///< stop when no centroid moved by more than this times the root mean square radius
   std::int64_t n_init = 1;  ///< independent starts; the one with the lowest inertia is kept
-  KMeansInit init = KMeansInit::plus_plus;
+  KMeansInit init = KMeansInit::parallel;
   std::int64_t init_sample = 16384;  ///< rows drawn (by seed and global row number) for the initialisation
   bool spherical = false;            ///< cosine: rows and centroids on the unit sphere
   std::uint64_t seed = 1;
+  double inertia_tolerance = 0;  ///< stop when an iteration lowers the inertia by no more than this share; 0: never
+  EmptyClusters empty = EmptyClusters::farthest;
+  std::vector<float> initial = {};  ///< [k, dimension] for KMeansInit::given, on the grid or brought to it
+  std::int64_t init_rounds = 5;     ///< of k-means||
+  double init_oversampling = 2;     ///< candidates a round, times k, of k-means||
+  std::int64_t bounds_bytes = std::int64_t{1} << 30;  ///< most memory for distance bounds (2 * k a local row); 0: none
 };
 
 struct KMeansIteration {
@@ -35,6 +53,18 @@ struct KMeansIteration {
   std::int64_t moved = 0;                  ///< rows whose cluster changed
   std::int64_t smallest = 0, largest = 0;  ///< cluster sizes, rows
   double seconds = 0;                      ///< on this rank
+};
+
+/// Where a fit stands between two iterations: all it needs to go on to the same bits.
+struct KMeansState {
+  std::int64_t start = 0;             ///< which of n_init
+  std::int64_t iteration = 0;         ///< iterations done
+  std::vector<float> centroids = {};  ///< [k, dimension] that the next iteration begins with
+  std::vector<float> previous = {};   ///< those of the last iteration; empty before the first
+  std::vector<KMeansIteration> history = {};
+  std::int64_t empty_refilled = 0;
+  bool converged = false;
+  std::vector<float> best = {};  ///< final centroids of the best of the starts before; empty for the first
 };
 
 struct KMeansModel {
@@ -47,6 +77,15 @@ struct KMeansModel {
   std::vector<KMeansIteration> history;
 };
 
+struct KMeansHooks {
+  /// Called on rank 0 only, for every start; what it throws ends the fit on all ranks.
+  std::function<void(const KMeansIteration&)> on_iteration = {};
+  /// The same after every iteration, with what resume_from takes.
+  std::function<void(const KMeansState&)> on_state = {};
+  /// Goes on from here instead of beginning: the same on every rank, from a fit of the same rows and parameters.
+  const KMeansState* resume_from = nullptr;
+};
+
 struct KMeansFit {
   KMeansModel model;
   std::vector<std::int32_t> labels;  ///< [local_rows]: nearest FINAL centroid, lowest index on ties
@@ -55,24 +94,31 @@ struct KMeansFit {
 /// Collective over `comm`. Fits on the union of the ranks' rows; ranks may have none. Blocks in reductions; one grouped
 /// reduction an iteration. Every rank returns the same model.
 ///
-/// Lloyd's iteration from `init` (kmeans_init.h). Centroids are float, rounded from the exact mean. It has converged
-/// when no centroid moved by more than tolerance * sqrt(inertia / rows), with the iteration's own inertia. Labels,
+/// Lloyd's iteration from `init` (kmeans_init.h). Centroids are float, rounded from the exact mean (values below 2^-12
+/// to multiples of 2^-36, centroid_grid.h). It has converged when no centroid moved by more than tolerance *
+/// sqrt(inertia / rows), with the iteration's own inertia, or by inertia_tolerance. Labels,
 /// sizes and inertia of the result belong to the FINAL centroids: unless the last iteration moved nothing, one more
-/// pass is made. A cluster that runs empty is given the row farthest from its centroid (the smallest global number of
-/// equals; several empty clusters are given rows that differ). In contrived cases (a refilled cluster keeps emptying
-/// another) a final cluster may have size 0. `spherical`: rows are brought to unit length, rounded to multiples of
-/// 2^-24 (rows of zeros stay zero); centroids are means brought to unit length; distances are
-/// Euclidean between these: squared, 2 - 2 cosine.
+/// pass is made. Inertia is computed from exact sums, not row by row. A cluster that runs empty is, by default, given
+/// the row farthest from its centroid (the smallest global number of equals; several empty clusters are given rows that
+/// differ). In contrived cases (a refilled cluster keeps emptying another) a final cluster may have size 0.
+/// `spherical`: rows are brought to unit length, rounded to multiples of 2^-24 (rows of zeros stay zero); centroids are
+/// means brought to unit length; distances are Euclidean between these: squared, 2 - 2 cosine.
 ///
-/// Memory: 4 bytes a local row, init_sample rows of 12 bytes a value, and k * dimension * 8 bytes a thread.
+/// Rows may have weights (row_source.h). The result is that of repeating each row so often.
+///
+/// Memory: 4 bytes a local row and 12 during k-means||, bounds of 2 * k bytes a local row where bounds_bytes allows,
+/// init_sample rows of 12 bytes a value, and k * dimension * 8 bytes a thread.
 /// Throws UserError (config) for parameters out of range, (input) if there are no rows, or fewer different rows than k
 /// in the whole set (message says how many there are), (numerics) for rows that are not finite, naming the global row.
-/// `on_iteration` is called on rank 0 only, for every start; what it throws ends the fit on all ranks.
+KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communicator& comm, Workers& workers,
+              const KMeansHooks& hooks);
+/// The same with a callback for iterations alone.
 KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communicator& comm, Workers& workers,
               const std::function<void(const KMeansIteration&)>& on_iteration = {});
 
 /// Nearest centroid of each local row, lowest index on ties: for the rows of fit() the labels of fit(). Not collective.
-/// Throws UserError (input) if the dimensions differ, (numerics) for rows that are not finite.
+/// Throws UserError (input) if the dimensions differ or a centroid is not finite or too large, (numerics) for rows that
+/// are not finite.
 std::vector<std::int32_t> predict(const KMeansModel& model, const RowSource& source, bool spherical, Workers& workers);
 
 }  // namespace moextract::cluster

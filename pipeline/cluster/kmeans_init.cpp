@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <mutex>
+#include <numeric>
 #include <set>
 #include <span>
 #include <string_view>
 #include <utility>
 
+#include "cluster/nearest.h"
 #include "cluster/tile_pass.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -72,7 +75,19 @@ CentroidSeeder::CentroidSeeder(const RowSource& source, const KMeansParams& para
       complete_(survey_.sampled == survey_.rows) {}
 
 std::vector<float> CentroidSeeder::draw(std::int64_t start) {
-  const auto attempt = [&] { return params_.init == KMeansInit::plus_plus ? try_plus_plus(start) : try_random(start); };
+  if (params_.init == KMeansInit::parallel) {
+    std::vector<float> centroids = try_parallel(start);
+    if (!centroids.empty()) return centroids;
+  }
+  return draw_from_sample(start);
+}
+
+std::vector<float> CentroidSeeder::draw_from_sample(std::int64_t start) {
+  const auto attempt = [&] {
+    if (params_.init == KMeansInit::random) return try_random(start);
+    return plus_plus(survey_.sample, survey_.sample_weights,
+                     RandomStream(params_.seed, hash64("cluster.plus_plus"), static_cast<std::uint64_t>(start)));
+  };
   std::vector<std::int64_t> chosen = attempt();
   if (static_cast<std::int64_t>(chosen.size()) < params_.k) {
     if (complete_) fail_for_too_few(static_cast<std::int64_t>(chosen.size()));
@@ -89,46 +104,55 @@ std::vector<float> CentroidSeeder::draw(std::int64_t start) {
 }
 
 // Fewer than k if no row is left that differs from the chosen ones.
-std::vector<std::int64_t> CentroidSeeder::try_plus_plus(std::int64_t start) {
+std::vector<std::int64_t> CentroidSeeder::plus_plus(std::span<const float> rows, std::span<const std::int64_t> weights,
+                                                    RandomStream random) {
   const std::int64_t d = survey_.dimension;
+  const auto n = static_cast<std::int64_t>(rows.size()) / d;
   const auto trials = 2 + static_cast<std::int64_t>(std::log(static_cast<double>(params_.k)));
-  RandomStream random(params_.seed, hash64("cluster.plus_plus"), static_cast<std::uint64_t>(start));
+  const auto row_at = [&](std::int64_t i) {
+    return rows.subspan(static_cast<std::size_t>(i * d), static_cast<std::size_t>(d));
+  };
   std::vector<RowTile> tiles(static_cast<std::size_t>(workers_.size()), RowTile(d));
-  std::vector<double> closest(static_cast<std::size_t>(candidates_), std::numeric_limits<double>::infinity());
-  std::vector<double> distances;
+  std::vector<double> factors(weights.begin(), weights.end());
+  factors.resize(static_cast<std::size_t>(n), 1.0);
+  std::vector<double> closest(static_cast<std::size_t>(n), std::numeric_limits<double>::infinity());
+  std::vector<double> distances, weighted(closest.size());
 
   // Takes the trial that leaves the smallest sum of distances to the chosen rows; the first of equals.
   std::vector<std::int64_t> chosen;
   const auto take_best = [&](const std::vector<std::int64_t>& trial_rows) {
-    const auto n = static_cast<std::int64_t>(trial_rows.size());
-    std::vector<float> rows;
-    for (const std::int64_t i : trial_rows) {
-      const auto row = row_of(survey_.sample, i, d);
-      rows.insert(rows.end(), row.begin(), row.end());
-    }
-    const CentroidPanels panels(rows, n, d);
-    distances.resize(static_cast<std::size_t>(candidates_ * n));
-    workers_.for_each((candidates_ + kTileRows - 1) / kTileRows, [&](std::int64_t unit, int worker) {
+    const auto count = static_cast<std::int64_t>(trial_rows.size());
+    std::vector<float> tried;
+    for (const std::int64_t i : trial_rows) tried.insert(tried.end(), row_at(i).begin(), row_at(i).end());
+    const CentroidPanels panels(tried, count, d);
+    distances.resize(static_cast<std::size_t>(n * count));
+    workers_.for_each((n + kTileRows - 1) / kTileRows, [&](std::int64_t unit, int worker) {
       const std::int64_t first = unit * kTileRows;
-      const std::int64_t count = std::min<std::int64_t>(kTileRows, candidates_ - first);
+      const std::int64_t tile_rows = std::min<std::int64_t>(kTileRows, n - first);
       RowTile& tile = tiles[static_cast<std::size_t>(worker)];
-      tile.load(std::span(survey_.sample).subspan(first * d, count * d), count);
-      panels.squared_distances(tile, std::span(distances).subspan(first * n, count * n));
+      tile.load(rows.subspan(static_cast<std::size_t>(first * d), static_cast<std::size_t>(tile_rows * d)), tile_rows);
+      panels.squared_distances(tile, std::span(distances).subspan(first * count, tile_rows * count));
     });
-    std::vector<double> potentials(static_cast<std::size_t>(n));
-    for (std::int64_t i = 0; i < candidates_; ++i) {
-      for (std::int64_t t = 0; t < n; ++t) potentials[t] += std::min(closest[i], distances[i * n + t]);
+    std::vector<double> potentials(static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t t = 0; t < count; ++t) {
+        potentials[t] += factors[i] * std::min(closest[i], distances[i * count + t]);
+      }
     }
     const std::int64_t best = std::min_element(potentials.begin(), potentials.end()) - potentials.begin();
-    for (std::int64_t i = 0; i < candidates_; ++i) closest[i] = std::min(closest[i], distances[i * n + best]);
+    for (std::int64_t i = 0; i < n; ++i) {
+      closest[i] = std::min(closest[i], distances[i * count + best]);
+      weighted[i] = factors[i] * closest[i];
+    }
     chosen.push_back(trial_rows[best]);
     return potentials[best];
   };
 
-  double potential = take_best({static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(candidates_)))});
+  double potential =
+      take_best({pick(factors, random.uniform() * std::accumulate(factors.begin(), factors.end(), 0.0))});
   std::vector<std::int64_t> trial_rows(static_cast<std::size_t>(trials));
   while (static_cast<std::int64_t>(chosen.size()) < params_.k && potential > 0) {
-    for (std::int64_t& row : trial_rows) row = pick(closest, random.uniform() * potential);
+    for (std::int64_t& row : trial_rows) row = pick(weighted, random.uniform() * potential);
     potential = take_best(trial_rows);
   }
   return chosen;
@@ -149,6 +173,129 @@ std::vector<std::int64_t> CentroidSeeder::try_random(std::int64_t start) const {
   return chosen;
 }
 
+// Empty if the rows taken hold fewer than k different ones.
+std::vector<float> CentroidSeeder::try_parallel(std::int64_t start) {
+  const std::int64_t d = survey_.dimension, local = source_.local_rows();
+  const DistanceScale scale(params_.spherical ? 1.0f : survey_.largest, d);
+  const auto purpose = [&](std::int64_t round) { return hash64(fmt::format("cluster.parallel.{}.{}", start, round)); };
+  std::vector<double> closest(static_cast<std::size_t>(local), std::numeric_limits<double>::infinity());
+  std::vector<std::int32_t> owners(static_cast<std::size_t>(local));
+  RandomStream random(params_.seed, purpose(0));
+  const auto first =
+      row_of(survey_.sample, static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(survey_.sampled))), d);
+  std::vector<float> taken, fresh(first.begin(), first.end());
+  std::vector<std::int64_t> weights;
+  for (std::int64_t round = 1;; ++round) {
+    const auto before = static_cast<std::int32_t>(static_cast<std::int64_t>(taken.size()) / d);
+    taken.insert(taken.end(), fresh.begin(), fresh.end());
+    const auto count = static_cast<std::int64_t>(taken.size()) / d;
+    const double potential = update_closest(fresh, before, closest, owners, scale, count, weights);
+    if (round > params_.init_rounds || potential == 0) break;
+    fresh = take_rows(closest, params_.init_oversampling * static_cast<double>(params_.k) / potential, purpose(round));
+    if (fresh.empty()) break;
+  }
+  if (static_cast<std::int64_t>(taken.size()) < params_.k * d) return {};
+  const std::vector<std::int64_t> chosen = plus_plus(taken, weights, RandomStream(params_.seed, purpose(-1)));
+  if (static_cast<std::int64_t>(chosen.size()) < params_.k) return {};
+  std::vector<float> centroids;
+  for (const std::int64_t i : chosen) {
+    const auto row = row_of(taken, i, d);
+    centroids.insert(centroids.end(), row.begin(), row.end());
+  }
+  return centroids;
+}
+
+// Collective. `closest` and `owners` (numbers of candidates) after the candidates `fresh`, numbered from `before`, have
+// come; `weights` of all `count` candidates' rows. Returns the sum of the squared distances, the same on every rank.
+double CentroidSeeder::update_closest(std::span<const float> fresh, std::int32_t before, std::span<double> closest,
+                                      std::span<std::int32_t> owners, const DistanceScale& scale, std::int64_t count,
+                                      std::vector<std::int64_t>& weights) {
+  const std::int64_t d = survey_.dimension, n = static_cast<std::int64_t>(fresh.size()) / d;
+  struct Bench {
+    NearestScratch scratch;
+    RowTile tile;
+    std::vector<RoundedRow> rounded;
+    std::vector<std::int64_t> weights;
+    __int128 sum = 0;
+  };
+  std::vector<Bench> benches(static_cast<std::size_t>(workers_.size()),
+                             Bench{NearestScratch(n, d, kTileRows), RowTile(d), std::vector<RoundedRow>(kTileRows),
+                                   std::vector<std::int64_t>(static_cast<std::size_t>(count)), 0});
+  comm_.together([&] {
+    const NearestCentroids nearest(fresh, n, d);
+    const CentroidPanels panels(fresh, n, d);
+    TilePass(source_, workers_).run([&](const TileView& view, int worker) {
+      Bench& bench = benches[static_cast<std::size_t>(worker)];
+      largest_magnitude(view.rows, d, view.first_global);
+      bench.tile.load(view.rows, view.count, params_.spherical);
+      for (std::int64_t i = 0; i < view.count; ++i) {
+        nearest.round(bench.tile.row(i), bench.scratch, i, bench.rounded[static_cast<std::size_t>(i)]);
+      }
+      const auto rounded = std::span(bench.rounded).first(static_cast<std::size_t>(view.count));
+      nearest.all_scores(rounded, bench.scratch, [&](std::size_t at, const NearestCentroids::RowScores& scores) {
+        const auto i = static_cast<std::int64_t>(at);
+        const std::int32_t label =
+            scores.label >= 0 ? scores.label : nearest.decide(bench.tile.row(i), scores.candidates, bench.scratch);
+        const double distance = panels.squared_distance(bench.tile, i, label);
+        const auto local = static_cast<std::size_t>(view.first_local + i);
+        if (distance < closest[local]) {
+          closest[local] = distance;
+          owners[local] = before + label;
+        }
+        const std::int64_t weight = view.weight(i);
+        bench.weights[static_cast<std::size_t>(owners[local])] += weight;
+        bench.sum += static_cast<__int128>(scale.to_fixed(closest[local])) * weight;
+      });
+    });
+  });
+  std::vector<std::int64_t> words(static_cast<std::size_t>(count) + 2);
+  for (const Bench& bench : benches) {
+    std::int64_t high = 0, low = 0;
+    DistanceScale::split(bench.sum, high, low);
+    words[0] += high;
+    words[1] += low;
+    for (std::size_t c = 0; c < bench.weights.size(); ++c) words[c + 2] += bench.weights[c];
+  }
+  comm_.all_reduce(std::span<std::int64_t>(words), comm::Reduction::sum);
+  weights.assign(words.begin() + 2, words.end());
+  return scale.to_double(DistanceScale::join(words[0], words[1]));
+}
+
+// Collective. The prepared rows that are taken with probability closest * weight * scale, in the order of their
+// numbers.
+std::vector<float> CentroidSeeder::take_rows(std::span<const double> closest, double scale, std::uint64_t purpose) {
+  const std::int64_t d = survey_.dimension;
+  std::vector<std::int64_t> numbers;
+  std::vector<float> rows;
+  comm_.together([&] {
+    std::vector<float> row(static_cast<std::size_t>(d));
+    std::mutex mutex;
+    TilePass(source_, workers_).run([&](const TileView& view, int) {
+      for (std::int64_t i = 0; i < view.count; ++i) {
+        const double chance =
+            scale * closest[static_cast<std::size_t>(view.first_local + i)] * static_cast<double>(view.weight(i));
+        const std::int64_t number = view.first_global + i;
+        if (RandomStream(params_.seed, purpose, static_cast<std::uint64_t>(number)).uniform() >= chance) continue;
+        const std::lock_guard lock(mutex);
+        prepare_rows(view.row(i), d, params_.spherical, row);
+        numbers.push_back(number);
+        rows.insert(rows.end(), row.begin(), row.end());
+      }
+    });
+  });
+  numbers = comm_.all_gather(std::span<const std::int64_t>(numbers));
+  rows = comm_.all_gather(std::span<const float>(rows));
+  std::vector<std::int64_t> order(numbers.size());
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return numbers[a] < numbers[b]; });
+  std::vector<float> sorted;
+  for (const std::int64_t i : order) {
+    const auto row = row_of(rows, i, d);
+    sorted.insert(sorted.end(), row.begin(), row.end());
+  }
+  return sorted;
+}
+
 void CentroidSeeder::add_distinct_rows() {
   DistinctRows mine(params_.k);
   comm_.together([&] {
@@ -156,6 +303,7 @@ void CentroidSeeder::add_distinct_rows() {
     std::vector<float> row(static_cast<std::size_t>(d));
     source_.for_each_block([&](const RowBlock& block) {
       for (std::int64_t i = 0; i < block.count; ++i) {
+        if (!block.weights.empty() && block.weights[static_cast<std::size_t>(i)] == 0) continue;
         prepare_rows(block.rows.subspan(static_cast<std::size_t>(i * d), static_cast<std::size_t>(d)), d,
                      params_.spherical, row);
         mine.offer(row);
@@ -171,6 +319,7 @@ void CentroidSeeder::add_distinct_rows() {
   if (all.size() < params_.k) fail_for_too_few(all.size());
   const std::vector<float> added = all.values();
   survey_.sample.insert(survey_.sample.end(), added.begin(), added.end());
+  survey_.sample_weights.resize(survey_.sample_weights.size() + static_cast<std::size_t>(all.size()), 1);
   candidates_ += all.size();
   complete_ = true;
 }

@@ -3,13 +3,13 @@
 
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <span>
 #include <vector>
 
-#include "cluster/distances.h"
+#include "cluster/bound_table.h"
 #include "cluster/exact_sums.h"
 #include "cluster/kmeans.h"
+#include "cluster/nearest.h"
 #include "cluster/row_survey.h"
 #include "cluster/tile_pass.h"
 
@@ -18,37 +18,62 @@ namespace moextract::cluster {
 class Lloyd {
  public:
   Lloyd(const RowSource& source, const KMeansParams& params, const RowSurvey& survey, comm::Communicator& comm,
-        Workers& workers, const std::function<void(const KMeansIteration&)>& on_iteration);
+        Workers& workers, const KMeansHooks& hooks);
 
-  /// Collective. Runs from `centroids` ([k, dimension]) to convergence or the last iteration.
-  KMeansFit run(std::vector<float> centroids);
+  /// Collective. Goes on from `state` (its centroids, [k, dimension]) to convergence or the last iteration.
+  KMeansFit run(KMeansState state);
 
  private:
   // What one pass tells of the whole set; the same on every rank.
   struct Assignment {
-    std::vector<std::int64_t> sizes;  // [k]
+    std::vector<std::int64_t> sizes, weights;  // [k]
     double inertia = 0;
     std::int64_t moved = 0;
   };
+  // A worker's buffers and counts.
+  struct Bench {
+    Bench(std::int64_t k, std::int64_t dimension);
+    NearestScratch scratch;
+    std::vector<float> row;
+    std::vector<std::int32_t> ids;
+    std::vector<ScoreRange> ranges;
+    std::vector<RoundedRow> rounded;
+    std::vector<std::int64_t> places;
+    std::vector<std::int64_t> sizes, weights;
+    std::int64_t moved = 0, read = 0, products = 0;
+  };
+
   Assignment assign(std::span<const float> centroids);
-  void pass_over_rows(const CentroidPanels& panels, std::span<std::int64_t> sizes, std::int64_t& moved,
-                      __int128& squares);
+  void pass_over_rows(const NearestCentroids& nearest, std::span<std::int64_t> sizes, std::span<std::int64_t> weights,
+                      std::int64_t& moved);
+  void assign_tile(const NearestCentroids& nearest, const TileView& tile, int worker);
+  bool decide_by_bounds(const NearestCentroids& nearest, const TileView& tile, std::int64_t i, int worker);
+  RoundedRow rounded_row(const NearestCentroids& nearest, const TileView& tile, std::int64_t i, std::int64_t slot,
+                         Bench& bench) const;
+  std::span<const float> prepared_row(const TileView& tile, std::int64_t i, Bench& bench) const;
+  void settle(const TileView& tile, std::int64_t i, std::int32_t label, int worker);
+  double inertia_of(const NearestCentroids& nearest, std::span<const float> centroids,
+                    std::span<const std::int64_t> weights) const;
   std::vector<float> means(std::span<const float> previous, const Assignment& assignment) const;
   std::int64_t refill_empty(std::span<const float> assigned_to, const Assignment& assignment,
                             std::span<float> centroids);
   void report(const KMeansIteration& iteration);
+  void report(const KMeansState& state);
 
+  const RowSource& source_;
   const KMeansParams& params_;
   comm::Communicator& comm_;
-  const std::function<void(const KMeansIteration&)>& on_iteration_;
-  std::int64_t rows_, dimension_;
-  int workers_;
-  float largest_;
-  DistanceScale scale_;
+  const KMeansHooks& hooks_;
+  std::int64_t rows_, weight_, dimension_;
+  __int128 squares_;
+  Workers& workers_;
   TilePass pass_;
   ExactSums sums_;
+  BoundTable bounds_;
+  std::vector<float> centre_, assigned_to_;
   std::vector<std::int32_t> labels_;
-  std::vector<std::int64_t> words_;  // the grouped reduction: sums, sizes, inertia (2), moved, failures
+  std::vector<Bench> benches_;       // one a worker
+  std::vector<std::int64_t> words_;  // the grouped reduction: sums, sizes, weights, moved, failures
   std::exception_ptr callback_error_;
 };
 

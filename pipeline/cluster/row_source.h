@@ -14,7 +14,11 @@ struct RowBlock {
   std::int64_t first_global = 0;  ///< index of the first row within the whole set: what random draws are keyed by
   std::int64_t count = 0;
   std::span<const std::uint16_t> rows;
+  /// [count]: row i counts as weights[i] equal rows (0: it gets a label and moves nothing), at most kMostWeight. Whole
+  /// numbers keep the sums exact; scale real weights to them. Empty: every row counts once.
+  std::span<const std::uint32_t> weights = {};
 };
+inline constexpr std::uint32_t kMostWeight = 1u << 20;
 
 /// One rank's part of a set of rows. The part may be empty. Memory does not grow with the number of rows.
 class RowSource {

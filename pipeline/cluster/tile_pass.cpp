@@ -22,29 +22,36 @@ std::uint16_t largest_magnitude(std::span<const std::uint16_t> rows, std::int64_
   return largest;
 }
 
-TilePass::TilePass(const RowSource& source, bool spherical, Workers& workers)
-    : source_(source), spherical_(spherical), workers_(workers) {
-  if (source.local_rows() > 0) tiles_.assign(static_cast<std::size_t>(workers.size()), RowTile(source.dimension()));
-}
-
-void TilePass::run(const std::function<void(const RowTile&, const TilePlace&, int worker)>& visit) {
+void TilePass::run(const std::function<void(const TileView&, int worker)>& visit) {
   if (source_.local_rows() == 0) return;
   const std::int64_t d = source_.dimension();
   std::int64_t seen = 0;
   source_.for_each_block([&](const RowBlock& block) {
     MOEX_ASSERT(block.rows.size() == static_cast<std::size_t>(block.count * d), "a block is not [count, dimension]");
+    MOEX_ASSERT(block.weights.empty() || block.weights.size() == static_cast<std::size_t>(block.count),
+                "a block's weights are not [count]");
     MOEX_ASSERT(block.first_local >= 0 && block.first_local + block.count <= source_.local_rows(),
                 "a block lies outside the rank's rows");
     seen += block.count;
-    workers_.for_each((block.count + kTileRows - 1) / kTileRows, [&](std::int64_t unit, int worker) {
+    const std::function<void(std::int64_t, int)> one_tile = [&](std::int64_t unit, int worker) {
       const std::int64_t first = unit * kTileRows;
-      const std::int64_t count = std::min<std::int64_t>(kTileRows, block.count - first);
-      const auto rows = block.rows.subspan(static_cast<std::size_t>(first * d), static_cast<std::size_t>(count * d));
-      largest_magnitude(rows, d, block.first_global + first);
-      RowTile& tile = tiles_[static_cast<std::size_t>(worker)];
-      tile.load(rows, count, spherical_);
-      visit(tile, {.first_local = block.first_local + first, .first_global = block.first_global + first}, worker);
-    });
+      TileView tile;
+      tile.count = std::min<std::int64_t>(kTileRows, block.count - first);
+      tile.dimension = d;
+      tile.rows = block.rows.subspan(static_cast<std::size_t>(first * d), static_cast<std::size_t>(tile.count * d));
+      tile.first_local = block.first_local + first;
+      tile.first_global = block.first_global + first;
+      if (!block.weights.empty()) {
+        tile.weights = block.weights.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(tile.count));
+      }
+      visit(tile, worker);
+    };
+    // Waking the others costs more than a single tile.
+    if (block.count <= kTileRows) {
+      if (block.count > 0) one_tile(0, 0);
+    } else {
+      workers_.for_each((block.count + kTileRows - 1) / kTileRows, one_tile);
+    }
   });
   if (seen != source_.local_rows()) {
     fail(ExitCode::input, "the rows to be clustered changed while they were read: {} were announced, {} came",

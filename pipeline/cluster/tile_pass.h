@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <vector>
 
 #include "cluster/distances.h"
 #include "cluster/row_source.h"
@@ -16,26 +15,31 @@ namespace moextract::cluster {
 /// by global number, that holds a NaN or infinity.
 std::uint16_t largest_magnitude(std::span<const std::uint16_t> rows, std::int64_t dimension, std::int64_t first_global);
 
-/// Where a tile stands.
-struct TilePlace {
-  std::int64_t first_local = 0;
-  std::int64_t first_global = 0;
+/// Up to kTileRows consecutive rows as they come from the source. Nothing has been read of them.
+struct TileView {
+  std::span<const std::uint16_t> rows;  ///< [count, dimension]
+  std::int64_t count = 0, dimension = 0;
+  std::int64_t first_local = 0, first_global = 0;
+  std::span<const std::uint32_t> weights;  ///< [count], or empty
+
+  std::span<const std::uint16_t> row(std::int64_t i) const {
+    return rows.subspan(static_cast<std::size_t>(i * dimension), static_cast<std::size_t>(dimension));
+  }
+  std::int64_t weight(std::int64_t i) const { return weights.empty() ? 1 : weights[static_cast<std::size_t>(i)]; }
 };
 
 class TilePass {
  public:
-  TilePass(const RowSource& source, bool spherical, Workers& workers);
+  TilePass(const RowSource& source, Workers& workers) : source_(source), workers_(workers) {}
 
-  /// Reads all rows once. Calls `visit` from the workers, a tile at a time, in no fixed order. Not collective.
-  /// Throws UserError (numerics) for a row that is not finite, (input) if the source gives other rows than it
-  /// announced.
-  void run(const std::function<void(const RowTile&, const TilePlace&, int worker)>& visit);
+  /// Hands out all rows once. Calls `visit` from the workers, a tile at a time, in no fixed order. Not collective.
+  /// Throws UserError (input) if the source gives other rows than it announced. Rows are not checked: who reads them
+  /// checks them.
+  void run(const std::function<void(const TileView&, int worker)>& visit);
 
  private:
   const RowSource& source_;
-  bool spherical_;
   Workers& workers_;
-  std::vector<RowTile> tiles_;  // one a worker
 };
 
 }  // namespace moextract::cluster

@@ -66,12 +66,31 @@ void describe(config::Section section, ClusterParams& p) {
            "Stop when no centroid moved by more than this times the root mean square radius")
       .at_least(0);
   section.add("n_init", &p.kmeans.n_init, "Independent starts; the one with the lowest inertia is kept").at_least(1);
-  section.add_enum<cluster::KMeansInit>("init", p.kmeans.init,
-                                        {{"plus_plus", cluster::KMeansInit::plus_plus, "k-means++ on a drawn sample"},
-                                         {"random", cluster::KMeansInit::random, "drawn rows"}},
-                                        "How the first centroids are chosen");
+  section.add_enum<cluster::KMeansInit>(
+      "init", p.kmeans.init,
+      {{"parallel", cluster::KMeansInit::parallel, "k-means||: candidates from all rows, k-means++ among them"},
+       {"plus_plus", cluster::KMeansInit::plus_plus, "k-means++ on a drawn sample"},
+       {"random", cluster::KMeansInit::random, "drawn rows"}},
+      "How the first centroids are chosen");
   section.add("init_sample", &p.kmeans.init_sample, "Rows drawn for the initialisation").at_least(1).in("rows");
   section.add("spherical", &p.kmeans.spherical, "Cosine instead of Euclidean distance: rows are scaled to unit length");
+  section
+      .add("inertia_tolerance", &p.kmeans.inertia_tolerance,
+           "Stop when an iteration lowers the inertia by no more than this share; 0: never")
+      .at_least(0);
+  section.add_enum<cluster::EmptyClusters>(
+      "empty", p.kmeans.empty,
+      {{"farthest", cluster::EmptyClusters::farthest, "it is given the row farthest from its centroid"},
+       {"keep", cluster::EmptyClusters::keep, "its centroid stays"},
+       {"refuse", cluster::EmptyClusters::refuse, "the run ends with an error"}},
+      "What becomes of a cluster without rows");
+  section.add("init_rounds", &p.kmeans.init_rounds, "Rounds of k-means||").at_least(1);
+  section
+      .add("bounds_bytes", &p.kmeans.bounds_bytes,
+           "Most memory for distance bounds, which spare work and change no result; 0: none")
+      .at_least(0)
+      .in("bytes")
+      .runtime_only();
   section.add("seed", &p.kmeans.seed, "Seed of the initialisation");
   section.add("block_rows", &p.block_rows, "Rows read at once").at_least(1).in("rows").runtime_only();
 }

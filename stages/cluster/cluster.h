@@ -13,7 +13,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kClusterVersion = 1;
+inline constexpr int kClusterVersion = 2;
 
 struct ClusterParams {
   store::Tap tap = store::Tap::h;  ///< what is clustered: h as in the paper, or the MLP's input x

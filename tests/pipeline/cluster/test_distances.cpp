@@ -29,25 +29,16 @@ TEST_P(Distances, AgreeWithLongDouble) {
   RowTile tile(d);
   tile.load(rows.bits, count, false);
   const CentroidPanels panels(centroids, k, d);
-  std::array<std::int32_t, kTileRows> labels;
-  panels.nearest(tile, labels);
   std::vector<double> all(static_cast<std::size_t>(count * k));
   panels.squared_distances(tile, all);
 
   for (int i = 0; i < count; ++i) {
     const auto row = std::span(values).subspan(i * d, d);
-    long double best = INFINITY;
-    int label = -1;
     for (int c = 0; c < k; ++c) {
       const long double expected = reference(row, std::span(centroids).subspan(c * d, d));
       EXPECT_NEAR(all[i * k + c], expected, 1e-12L * expected);
       EXPECT_NEAR(panels.squared_distance(tile, i, c), expected, 1e-12L * expected);
-      if (expected < best) {
-        best = expected;
-        label = c;
-      }
     }
-    EXPECT_EQ(labels[i], label) << "row " << i;
   }
 }
 
@@ -76,18 +67,6 @@ TEST(DistanceBits, DependOnThePairAlone) {
       EXPECT_EQ(lone.squared_distance(alone, 0, 0), panels.squared_distance(tile, i, c));
     }
   }
-}
-
-TEST(DistanceBits, TiesGoToTheLowestIndex) {
-  const std::int64_t d = 19;
-  const Rows rows = rows_of(std::vector<float>(d, 0.0f), d);
-  std::vector<float> centroids;
-  for (const float value : {2.0f, -1.0f, 1.0f, -1.0f, 1.0f}) centroids.insert(centroids.end(), d, value);
-  RowTile tile(d);
-  tile.load(rows.bits, 1, false);
-  std::array<std::int32_t, kTileRows> labels;
-  CentroidPanels(centroids, 5, d).nearest(tile, labels);
-  EXPECT_EQ(labels[0], 1);
 }
 
 TEST(DistanceBits, AreZeroForEqualRowsOnly) {
