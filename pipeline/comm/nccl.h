@@ -41,6 +41,10 @@ struct DeviceOptions {
 /// round: two libraries that wait for each other's ranks can wait for ever. So: synchronize(), then the host
 /// communicator. MPI sees host buffers only.
 ///
+/// BUFFERS stay alive until synchronize() has returned or thrown, or the object is gone: declare it after them, so that
+/// an exception between submit() and synchronize() ends the calls first. (cudaFree would wait for them without a
+/// deadline.)
+///
 /// FAILURE: when NCCL or CUDA reports an error or a deadline passes, one line with operation, sequence number, bytes
 /// and rank is logged, NCCL is aborted on this rank, and UserError (distributed) is thrown; from then on every call
 /// throws it again. The other ranks learn of it from NCCL or by their own deadline. Buffers then hold anything.

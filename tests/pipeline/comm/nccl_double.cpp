@@ -536,10 +536,10 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   Lock lock(world().mutex);
+  comm->clique->broken = true;  // even if the call then blocks: nobody may touch this rank's buffers any more
   if (const auto code = simple_fault(lock, "ncclCommAbort", comm->device)) return static_cast<ncclResult_t>(*code);
   if (comm->gone) note("ncclCommAbort of one that is gone");
   comm->gone = true;
-  comm->clique->broken = true;
   return ncclSuccess;
 }
 

@@ -374,8 +374,8 @@ TEST_F(NcclFaults, TearingDownThatNeverReturnsIsLeftBehind) {
     nccl_double::arrange({.function = function, .effect = Effect::never});
     const auto start = Clock::now();
     run_threads(2, [&](Communicator& host) {
+      const DeviceArray<float> array(1);  // outlives a call that is not synchronized
       DeviceCommunicator ranks(host, host.rank(), options());
-      const DeviceArray<float> array(1);
       ranks.all_reduce(array.data(), 1, Reduction::sum, ranks.stream());
       if (std::string(function) == "ncclCommDestroy") ranks.synchronize();
     });
