@@ -68,7 +68,7 @@ figcaption b{color:var(--ink)}
 .panel-box b{color:var(--ink);font-size:13.5px}
 svg{display:block;overflow:visible;font-family:var(--sans)}
 .chart{width:100%;height:auto;max-width:480px}
-.chart.wide{max-width:none;min-width:560px}
+.chart.wide{max-width:none;min-width:720px}
 .chart.natural{width:auto;max-width:none}
 .panel,.spark{width:100%;height:auto;max-width:260px}
 .times .chart{max-width:680px;min-width:460px}
@@ -105,9 +105,9 @@ td details{margin:0}
 .plain th{font-weight:400;color:var(--soft)}
 code,.mono{font:13px/1.45 ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace}
 footer{margin-top:56px;padding-top:14px;border-top:1px solid var(--rule);color:var(--soft);font-size:13.5px}
-@media (max-width:560px){main{padding:26px 16px 48px}h1{font-size:27px}.lead{font-size:19px}.tile dd{font-size:25px}
+@media (max-width:560px){tbody th{white-space:normal}main{padding:26px 16px 48px}h1{font-size:27px}.lead{font-size:19px}.tile dd{font-size:25px}
 .tiles{grid-template-columns:1fr 1fr}.panels{grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:18px}}
-@media print{body{font-size:10.5pt}main{max-width:none;padding:0}h2{margin-top:28px;break-after:avoid}
+@media print{body{font-size:10.5pt}main{max-width:none;padding:0}h2{margin-top:28px}h2,h3,summary{break-after:avoid}
 figure,.panel-box,tr,.tile{break-inside:avoid}.scroll{overflow:visible}table{font-size:8.5pt}th,td{padding:3px 5px}
 .pair{grid-template-columns:1fr 1fr}.chart.wide,.times .chart{min-width:0}.lead{font-size:14pt}h1{font-size:22pt}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}

@@ -12,9 +12,12 @@
 namespace moextract {
 namespace {
 
-/// A number and its unit stay on one line.
-std::string keep_units(std::string text) {
+/// A number and its unit stay on one line, and a minus is a minus.
+std::string set_numbers(std::string text) {
   for (std::size_t at = 0; (at = text.find(" %", at)) != std::string::npos;) text.replace(at, 1, "\xc2\xa0");
+  for (std::size_t at = 0; (at = text.find(" -", at)) != std::string::npos; ++at) {
+    if (at + 2 < text.size() && text[at + 2] >= '0' && text[at + 2] <= '9') text.replace(at + 1, 1, "−");
+  }
   return text;
 }
 
@@ -44,9 +47,9 @@ std::string tiles(const Variant& subject, const Variant& dense) {
                arrow(unit_for(dense.macs_per_image), dense.macs_per_image, subject.macs_per_image));
   html += tile("Parameters", signed_percent(ratio(parameters, dense_parameters)),
                arrow(unit_for(dense_parameters), dense_parameters, parameters));
-  html += tile("Measured speed", times_text(ratio(subject.images_per_second, dense.images_per_second)),
-               fmt::format("{} → {} images/s", fixed_text(dense.images_per_second, 1),
-                           fixed_text(subject.images_per_second, 1)));
+  html +=
+      tile("Measured speed", times_text(ratio(subject.images_per_second, dense.images_per_second)),
+           fmt::format("{} → {} images/s", rate_text(dense.images_per_second), rate_text(subject.images_per_second)));
   return html + "</dl>\n";
 }
 
@@ -111,7 +114,7 @@ std::string variants_table(const Results& results) {
                {with_share(parameters_unit.text(as_number(v.parameters)),
                            dense ? ratio(as_number(v.parameters), as_number(dense->parameters)) : Number()),
                 as_number(v.parameters)},
-               {fixed_text(v.images_per_second, 1) + (speed ? "<small>" + times_text(speed) + "</small>" : ""),
+               {rate_text(v.images_per_second) + (speed ? "<small>" + times_text(speed) + "</small>" : ""),
                 v.images_per_second},
                {count_text(v.images) +
                     (v.skipped.value_or(0) > 0 ? "<small>" + count_text(v.skipped) + " skipped</small>" : ""),
@@ -183,13 +186,13 @@ std::string front_section(const Results& results, const Headline& headline) {
   }
   std::string html =
       fmt::format("<header>\n<p class=\"kicker\">{}</p>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>\n", escape_html(kicker),
-                  escape_html(page_title(results)), keep_units(escape_html(headline.sentence)));
+                  escape_html(page_title(results)), set_numbers(escape_html(headline.sentence)));
   const Variant* dense = results.dense();
   if (headline.subject && dense && headline.subject != dense && headline.subject->top1())
     html += tiles(*headline.subject, *dense);
   if (!headline.details.empty() || !results.notes.empty()) {
     html += "<ul class=\"details\">\n";
-    for (const std::string& detail : headline.details) html += "<li>" + keep_units(escape_html(detail)) + "</li>\n";
+    for (const std::string& detail : headline.details) html += "<li>" + set_numbers(escape_html(detail)) + "</li>\n";
     for (const std::string& note : results.notes) html += "<li>" + escape_html(note) + "</li>\n";
     html += "</ul>\n";
   }

@@ -35,6 +35,11 @@ std::string times_text(Number factor) {
   return fixed_text(factor, *factor < 10 ? 2 : 1) + "x";
 }
 
+std::string rate_text(Number rate) {
+  if (!rate || !std::isfinite(*rate) || std::abs(*rate) < 999.95 || std::abs(*rate) > 9e15) return fixed_text(rate, 1);
+  return count_text(std::llround(*rate));
+}
+
 std::string short_text(Number value) {
   if (!value || !std::isfinite(*value)) return "-";
   const double size = std::abs(*value);

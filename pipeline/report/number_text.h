@@ -20,6 +20,9 @@ std::string percent_text(Number share, int decimals = 1);
 /// 1.2149 -> "1.21x"; "-" for nothing.
 std::string times_text(Number factor);
 
+/// Images per second: "212.4", "8,123"; "-" for nothing.
+std::string rate_text(Number rate);
+
 /// Four digits or so for a value of any size: "0.0123", "45.21", "1.23e+07".
 std::string short_text(Number value);
 

@@ -115,7 +115,7 @@ std::string draw_expert_sizes(const Layer& layer) {
     const double column = plot.width / static_cast<double>(layer.sizes.size());
     for (std::size_t c = 0; c < layer.sizes.size(); ++c) {
       const double h = plot.height * share_of(layer.sizes[c], layer.hidden);
-      const double w = std::min(column * 0.8, 26.0);
+      const double w = std::min(column * 0.8, 40.0);
       svg.rect({plot.x + column * (static_cast<double>(c) + 0.5) - w / 2, plot.bottom() - h, w, h}, "s-moee bar",
                fmt::format("expert {}: {} of {} neurons", c, count_text(layer.sizes[c]), count_text(layer.hidden)));
     }

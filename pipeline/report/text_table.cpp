@@ -121,7 +121,7 @@ std::string variants_table(const Results& results) {
                                  of_dense(v.macs_per_image, dense ? dense->macs_per_image : Number()),
                                  parameters_unit.text(as_number(v.parameters)),
                                  of_dense(as_number(v.parameters), dense ? as_number(dense->parameters) : Number()),
-                                 fixed_text(v.images_per_second, 1),
+                                 rate_text(v.images_per_second),
                                  times_text(ratio(v.images_per_second, dense ? dense->images_per_second : Number()))};
     if (!same) row.push_back(count_text(v.images));
     grid.add(std::move(row));

@@ -135,6 +135,9 @@ TEST(NumberText, ReadsAsPeopleWrite) {
   EXPECT_EQ(duration_text(252), "4 min 12 s");
   EXPECT_EQ(duration_text(3599.7), "1 h 00 min");
   EXPECT_EQ(duration_text(3780), "1 h 03 min");
+  EXPECT_EQ(rate_text(212.41), "212.4");
+  EXPECT_EQ(rate_text(8123.4), "8,123");
+  EXPECT_EQ(rate_text({}), "-");
   EXPECT_EQ(short_text(0.0), "0");
   EXPECT_EQ(short_text(12345678.0), "1.23e+07");
 }
