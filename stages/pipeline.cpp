@@ -56,6 +56,7 @@ Pipeline::Pipeline(const RunConfig& config) : config_(config), graph_(config.run
   if (images_.contains("calibration")) {
     add_collect();
     add_cluster();
+    if (config_.assemble.method == Method::least_squares) add_moments();
     add_assemble();
   }
   if (images_.contains("validation")) {
@@ -164,6 +165,9 @@ void Pipeline::add_train() {
 
 void Pipeline::add_collect() {
   const data::ImageSet& set = need_images("calibration", "collect");
+  // Activations are recorded of all tokens in all blocks, whatever the finished model leaves out.
+  model::ModelDescription whole = description_;
+  whole.vit.short_last_block = false;
   const double bytes = static_cast<double>(collect_bytes(config_.collect, description_.vit, set.size()));
   const double shard_share =
       std::min(1.0, static_cast<double>(config_.collect.images_per_shard) / static_cast<double>(set.size()));
@@ -171,13 +175,15 @@ void Pipeline::add_collect() {
   add_node("collect", kCollectVersion,
            {{"collect", section("collect")},
             {"micro_batch", config_.model.micro_batch},
-            {"model", model::to_json(description_)},
+            {"model", model::to_json(whole)},
             {"on_bad_image", section("data")["on_bad_image"]}},
            {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
            fmt::format("reads {}; writes {} in {} shards; a rank holds one shard ({}) in memory", set.summary(),
                        bytes_text(bytes), files, bytes_text(bytes * shard_share)),
            [this, &set](run::Context& context, const fs::path& folder) {
-             const CollectInputs inputs{dense(),
+             moe::LoadedModel model = dense();  // the tensors are shared
+             model.description.vit.short_last_block = false;
+             const CollectInputs inputs{model,
                                         dense_identity_,
                                         set,
                                         config_.model.micro_batch,
@@ -202,13 +208,44 @@ void Pipeline::add_cluster() {
            });
 }
 
-void Pipeline::add_assemble() {
+void Pipeline::add_moments() {
+  if (config_.cluster.tap != store::Tap::x) {
+    fail(ExitCode::config,
+         "cluster.tap: assemble.method least_squares routes to the nearest centroid of the inputs: set cluster.tap to "
+         "x");
+  }
+  const data::ImageSet& set = need_images("calibration", "moments");
+  const double bytes = moment_bytes(config_.cluster.kmeans.k, description_.vit.hidden);
   std::vector<std::string> needs = dense_needs_;
-  needs.insert(needs.end(), {"collect", "cluster"});
-  add_node("assemble/experts", kAssembleVersion, {{"assemble", section("assemble")}},
-           {{"model", dense_identity_}, {"collect", key("collect")}, {"cluster", key("cluster")}}, needs,
-           "cuts experts; writes one safetensors file", [this](run::Context& context, const fs::path& folder) {
-             return assemble_experts(config_.assemble, {dense(), shards(), graph_.folder("cluster")}, context, folder);
+  needs.emplace_back("cluster");
+  add_node("moments", kMomentsVersion,
+           {{"moments", section("moments")},
+            {"model", model::to_json(description_)},
+            {"on_bad_image", section("data")["on_bad_image"]}},
+           {{"model", dense_identity_}, {"images", set.fingerprint()}, {"cluster", key("cluster")}}, std::move(needs),
+           fmt::format("reads {}; {} of sums a layer, at most {} GB at a time", set.summary(), bytes_text(bytes),
+                       config_.moments.memory_gb),
+           [this, &set](run::Context& context, const fs::path& folder) {
+             return gather_moments(
+                 config_.moments,
+                 {dense(), set, graph_.folder("cluster"), config_.data.on_bad_image, config_.data.max_bad_share},
+                 context, folder);
+           });
+}
+
+void Pipeline::add_assemble() {
+  const bool fitted = config_.assemble.method == Method::least_squares;
+  std::vector<std::string> needs = dense_needs_;
+  needs.insert(needs.end(), {"collect", fitted ? "moments" : "cluster"});
+  // What the dense model computes in its last block changes the budget and the files.
+  const nlohmann::json settings{{"assemble", section("assemble")}, {"model", model::to_json(description_)}};
+  std::map<std::string, std::string> sources{{"model", dense_identity_}, {"collect", key("collect")}};
+  sources[fitted ? "moments" : "cluster"] = key(fitted ? "moments" : "cluster");
+  add_node("assemble/experts", kAssembleVersion, settings, std::move(sources), needs,
+           "cuts experts; writes one safetensors file", [this, fitted](run::Context& context, const fs::path& folder) {
+             const AssembleInputs inputs{dense(), shards(), fitted ? fs::path() : graph_.folder("cluster"),
+                                         fitted ? graph_.folder("moments") : fs::path()};
+             return assemble_experts(config_.assemble, inputs, context, folder);
            });
   if (!config_.baseline.enabled) return;
   const VbpParams& vbp = config_.baseline.vbp;
@@ -220,12 +257,13 @@ void Pipeline::add_assemble() {
     inputs["experts"] = key("assemble/experts");
     needs.emplace_back("assemble/experts");
   }
-  add_node("assemble/vbp", kAssembleVersion, {{"baseline", section("baseline")}}, std::move(inputs), std::move(needs),
-           as_experts ? "prunes to the experts' MACs" : "prunes to its own budget",
+  add_node("assemble/vbp", kAssembleVersion,
+           {{"baseline", section("baseline")}, {"model", model::to_json(description_)}}, std::move(inputs),
+           std::move(needs), as_experts ? "prunes to the experts' MACs" : "prunes to its own budget",
            [this, as_experts](run::Context& context, const fs::path& folder) {
              std::optional<double> macs;
              if (as_experts) macs = expected_macs(graph_.folder("assemble/experts"));
-             return assemble_vbp(config_.baseline.vbp, {dense(), shards(), {}}, macs, context, folder);
+             return assemble_vbp(config_.baseline.vbp, {dense(), shards(), {}, {}}, macs, context, folder);
            });
 }
 

@@ -16,7 +16,7 @@
 namespace moextract::stages {
 
 /// Names of stages on the command line.
-inline const std::vector<std::string> kStageNames{"train", "collect", "cluster", "assemble", "finetune", "evaluate"};
+inline const std::vector<std::string> kStageNames{"train", "collect", "cluster", "moments", "assemble", "finetune", "evaluate"};
 
 /// One model that is evaluated.
 struct VariantNode {
@@ -50,6 +50,7 @@ class Pipeline {
   void add_train();
   void add_collect();
   void add_cluster();
+  void add_moments();
   void add_assemble();
   void add_finetune(const std::string& variant);
   void add_evaluate(const VariantNode& variant);

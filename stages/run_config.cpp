@@ -19,6 +19,24 @@ void describe(config::Section section, RunParams& p) {
   section.add("threads", &p.threads, "Threads of each rank; 0: the node's cores divided by its ranks")
       .at_least(0)
       .runtime_only();
+  section
+      .add("deadline", &p.deadline,
+           "A job whose ranks wait so long for one that makes no progress is ended as a hang; 0: never")
+      .at_least(0)
+      .in("seconds")
+      .runtime_only();
+  section
+      .add("time_limit", &p.time_limit,
+           "The run saves and ends with exit code 75 (run again to go on) before this much time has passed; 0: no limit")
+      .at_least(0)
+      .in("minutes")
+      .runtime_only();
+  section
+      .add("stop_before_end", &p.stop_before_end,
+           "How long before run.time_limit, or the end of the Slurm job (SLURM_JOB_END_TIME), the run saves and ends")
+      .at_least(0)
+      .in("seconds")
+      .runtime_only();
 }
 
 void describe(config::Section section, ModelParams& p) {
@@ -37,6 +55,9 @@ void describe(config::Section section, ModelParams& p) {
   section.add("classes", &p.classes, "Classes of the head").at_least(1);
   section.add("qkv_bias", &p.qkv_bias, "Whether the attention's q, k and v have a bias");
   section.add("class_token", &p.class_token, "Whether a class token is classified; false: the mean over patches");
+  section.add("short_last_block", &p.short_last_block,
+              "Compute only the class token in the last block (of the others, keys and values): the same logits for fewer "
+              "MACs, for the dense model too");
   section
       .add("resize", &p.resize, "Preprocessing: side that pictures are resized to before the centre crop; 0: no resize")
       .at_least(0)
@@ -150,6 +171,7 @@ model::ModelDescription describe_model(const ModelParams& p, const std::optional
     d.vit.qkv_bias = p.qkv_bias;
     d.vit.class_token = p.class_token;
   }
+  d.vit.short_last_block = p.short_last_block;
   model::validate(d.vit);
   data::PreprocessParams& pre = d.preprocess;
   pre.crop = static_cast<int>(d.vit.image_size);

@@ -14,6 +14,7 @@
 #include "stages/cluster/cluster.h"
 #include "stages/collect/collect.h"
 #include "stages/finetune/finetune.h"
+#include "stages/moments/moments.h"
 #include "stages/train/train.h"
 
 namespace moextract::stages {
@@ -23,6 +24,9 @@ struct RunParams {
   std::filesystem::path folder;                    ///< report and record of the run; empty: runs/<name>
   std::filesystem::path store = "runs/artefacts";  ///< artefacts of all runs
   int threads = 0;                                 ///< a rank; 0: cores / ranks of this node
+  std::int64_t deadline = 600;                     ///< seconds in one collective without anybody's progress; 0: none
+  double time_limit = 0;                           ///< minutes; 0: none
+  std::int64_t stop_before_end = 120;              ///< seconds before the limit, or Slurm's, in which to save and leave
 };
 
 /// A model by timm's name, by our own file's description, or by numbers; what is given here overrides.
@@ -34,6 +38,7 @@ struct ModelParams {
   std::string resize_mode, interpolation;  ///< empty: the model's own
   std::vector<double> mean, std;           ///< of values in 0..1, one for each channel, or one for all
   bool qkv_bias = true, class_token = true;
+  bool short_last_block = false;
   std::int64_t micro_batch = 8;
 };
 
@@ -55,6 +60,7 @@ struct RunConfig {
   TrainParams train;
   CollectParams collect;
   ClusterParams cluster;
+  MomentsParams moments;
   AssembleParams assemble;
   BaselineParams baseline;
   FinetuneParams finetune;

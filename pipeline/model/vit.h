@@ -58,8 +58,8 @@ std::map<std::string, std::vector<std::int64_t>> vit_tensor_shapes(const VitPara
 /// class token.
 void check_vit_tensors(const std::filesystem::path& file, const VitParams& params, TensorMap& tensors, bool with_mlps);
 
-/// Fresh weights as timm initialises: truncated normal 0.02 for matrices and positions, zero biases, unit norms.
-/// Depends on the seed alone.
+/// Fresh weights: matrices drawn from a normal distribution cut at two deviations, of deviation 1 / sqrt(fan in);
+/// positions 0.02, biases zero, norms one. Depends on the seed alone.
 TensorMap initial_vit_tensors(const VitParams& params, std::uint64_t seed);
 
 }  // namespace moextract::model

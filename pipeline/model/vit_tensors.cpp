@@ -110,12 +110,14 @@ TensorMap initial_vit_tensors(const VitParams& params, std::uint64_t seed) {
     if (norm && name.ends_with(".weight")) {
       tensor.fill_(1.0);
     } else if (!name.ends_with(".bias")) {
-      // The patch projection is a convolution: timm leaves it at 1 / sqrt(fan in); class tokens start near zero.
+      // Matrices at 1 / sqrt(fan in) (LeCun): timm's 0.02 is that of width 2500 and starves narrow models at the start.
+      // Positions 0.02; class tokens start near zero.
       double deviation = 0.02;
-      if (name == "patch_embed.proj.weight") {
-        deviation = 1.0 / std::sqrt(static_cast<double>(params.channels * params.patch_size * params.patch_size));
-      } else if (name == "cls_token" || name == "dist_token") {
+      if (name == "cls_token" || name == "dist_token") {
         deviation = 1e-6;
+      } else if (name != "pos_embed") {
+        const std::int64_t fan_in = tensor.numel() / tensor.size(0);
+        deviation = 1.0 / std::sqrt(static_cast<double>(fan_in));
       }
       RandomStream stream(seed, hash64("initial weights"), hash64(name));
       float* values = tensor.data_ptr<float>();

@@ -53,14 +53,19 @@ store::TensorType tensor_type(const std::string& name, const at::Tensor& tensor)
 
 }  // namespace
 
-WeightsFile load_weights(const std::filesystem::path& path) {
+WeightsFile load_weights(const std::filesystem::path& path, bool keep_double) {
   const store::SafetensorsFile file(path);
   WeightsFile weights;
   weights.metadata = file.metadata();
   for (const auto& [name, view] : file.tensors()) {
     at::Tensor tensor = at::empty(view.shape, at::TensorOptions(scalar_type(view.type)));
     if (!view.data.empty()) std::memcpy(tensor.data_ptr(), view.data.data(), view.data.size());
-    if (tensor.is_floating_point()) {
+    if (keep_double && tensor.scalar_type() == at::kDouble) {
+      if (!at::isfinite(tensor).all().item<bool>()) {
+        fail(ExitCode::numerics, "{}: tensor '{}' holds a NaN or an infinity: run the stage that wrote it again",
+             path.string(), name);
+      }
+    } else if (tensor.is_floating_point()) {
       tensor = tensor.to(at::kFloat);
       const std::span<const float> values(tensor.const_data_ptr<float>(), static_cast<std::size_t>(tensor.numel()));
       if (const std::int64_t bad = first_non_finite(values); bad >= 0) {

@@ -20,7 +20,8 @@ struct WeightsFile {
 
 /// Reads a safetensors file whole. Throws UserError (input) for a malformed file, (numerics) naming the tensor if a
 /// value is NaN or infinite.
-WeightsFile load_weights(const std::filesystem::path& path);
+/// `keep_double`: float64 tensors stay float64 (statistics) instead of becoming float32 (weights).
+WeightsFile load_weights(const std::filesystem::path& path, bool keep_double = false);
 
 /// Writes tensors (CPU, float32 or integer) atomically; the same tensors and metadata give the same bytes.
 void save_weights(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata);

@@ -11,8 +11,9 @@
 namespace moextract::moe {
 
 enum class Storage {
-  shared,   ///< one copy of each neuron that any expert uses; experts refer to rows
-  separate  ///< each expert has its own copy of its neurons
+  shared,     ///< one copy of each neuron that any expert uses; experts refer to rows
+  own_output, ///< input weights shared, each expert has its own output weights
+  separate    ///< each expert has its own copy of its neurons
 };
 enum class Compensation {
   none,

@@ -25,7 +25,7 @@ at::Tensor with_ridge(const at::Tensor& matrix, double r) {
   return sum;
 }
 
-at::Tensor cholesky(const at::Tensor& matrix) {
+at::Tensor lower_factor(const at::Tensor& matrix) {
   const auto [factor, info] = at::linalg_cholesky_ex(matrix);
   if (info.item<std::int64_t>() != 0) {
     fail(ExitCode::numerics,
@@ -41,7 +41,7 @@ EliminationOrder eliminate(const at::Tensor& weights, const at::Tensor& covarian
   const at::NoGradGuard no_grad;
   const std::int64_t hidden = weights.size(1);
   EliminationOrder order;
-  at::Tensor p = at::cholesky_inverse(cholesky(with_ridge(covariance, absolute_ridge(covariance, params.ridge))));
+  at::Tensor p = at::cholesky_inverse(lower_factor(with_ridge(covariance, absolute_ridge(covariance, params.ridge))));
   at::Tensor w = weights.clone();
   std::vector<std::int64_t> alive(static_cast<std::size_t>(hidden));
   std::iota(alive.begin(), alive.end(), 0);
@@ -75,7 +75,7 @@ EliminationOrder eliminate(const at::Tensor& weights, const at::Tensor& covarian
     const at::Tensor b = index_tensor(gone), r = index_tensor(rest);
     const at::Tensor p_b = p.index_select(0, b);  // [block, n]
     const at::Tensor p_br = p_b.index_select(1, r);
-    const at::Tensor solved = at::cholesky_solve(p_br, cholesky(p_b.index_select(1, b)));  // P_BB^-1 P_BR
+    const at::Tensor solved = at::cholesky_solve(p_br, lower_factor(p_b.index_select(1, b)));  // P_BB^-1 P_BR
     w = w.index_select(1, r) - at::mm(w.index_select(1, b), solved);
     p = p.index_select(0, r).index_select(1, r) - at::mm(p_br.t(), solved);
     alive = std::move(rest_alive);
@@ -90,7 +90,7 @@ at::Tensor refit(const at::Tensor& w, const at::Tensor& covariance, std::span<co
   // The error of dropping what is not kept, seen by the kept: W_B C_BS = W C_:S - W_S C_SS.
   const at::Tensor c_ss = c_s.index_select(1, s);
   const at::Tensor target = at::mm(w, c_s.t()) - at::mm(kept_weights, c_ss);
-  const at::Tensor factor = cholesky(with_ridge(c_ss, absolute_ridge(covariance, ridge)));
+  const at::Tensor factor = lower_factor(with_ridge(c_ss, absolute_ridge(covariance, ridge)));
   return kept_weights + at::cholesky_solve(target.t().contiguous(), factor).t();
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <numeric>
 #include <set>
 #include <string>
@@ -30,9 +31,15 @@ std::vector<std::int64_t> to_vector(const at::Tensor& integers) {
 ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
   const std::string prefix = model::mlp_prefix(layer);
   keys_ = get(tensors, prefix + "router.weight");
+  if (const auto bias = tensors.find(prefix + "router.bias"); bias != tensors.end()) key_bias_ = bias->second;
+  if (const auto reserved = tensors.find(prefix + "experts.prefix"); reserved != tensors.end()) {
+    prefix_tokens_ = to_vector(reserved->second).at(1);
+  }
   const at::Tensor& fc1_weight = get(tensors, prefix + "fc1.weight");
   const at::Tensor& fc1_bias = get(tensors, prefix + "fc1.bias");
-  const at::Tensor& fc2_weight = get(tensors, prefix + "fc2.weight");
+  const auto own_fc2 = tensors.find(prefix + "experts.fc2.weight");
+  const bool has_own_fc2 = own_fc2 != tensors.end();
+  const at::Tensor& fc2_weight = has_own_fc2 ? own_fc2->second : get(tensors, prefix + "fc2.weight");
   const at::Tensor& fc2_bias = get(tensors, prefix + "fc2.bias");
   const std::vector<std::int64_t> offsets = to_vector(get(tensors, prefix + "experts.offsets"));
   const auto rows = tensors.find(prefix + "experts.rows");
@@ -43,7 +50,8 @@ ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
       const at::Tensor index = rows->second.narrow(0, first, count).to(at::kLong);
       expert.fc1_weight = fc1_weight.index_select(0, index);
       expert.fc1_bias = fc1_bias.index_select(0, index);
-      expert.fc2_weight = fc2_weight.index_select(1, index);
+      expert.fc2_weight =
+          has_own_fc2 ? fc2_weight.narrow(1, first, count).contiguous() : fc2_weight.index_select(1, index);
     } else {
       expert.fc1_weight = fc1_weight.narrow(0, first, count);
       expert.fc1_bias = fc1_bias.narrow(0, first, count);
@@ -56,7 +64,10 @@ ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
 
 at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const {
   const at::Tensor tokens = x.reshape({-1, x.size(-1)});
-  const at::Tensor expert_of = route_by_cosine(tokens, keys_);
+  const at::Tensor expert_of = route_linear(tokens, keys_, key_bias_);
+  if (prefix_tokens_ > 0) {
+    expert_of.view({x.size(0), x.size(1)}).narrow(1, 0, std::min(prefix_tokens_, x.size(1))).fill_(experts() - 1);
+  }
   const std::int64_t n = tokens.size(0);
   const std::int64_t* expert = expert_of.const_data_ptr<std::int64_t>();
 
@@ -100,7 +111,9 @@ double ExpertMlp::active_neurons(std::span<const double> token_share) const {
 
 double ExpertMlp::macs_per_token(std::span<const double> token_share) const {
   const double d = static_cast<double>(keys_.size(1));
-  return 2.0 * d * active_neurons(token_share) + static_cast<double>(experts_.size()) * d;
+  // Tokens of the prefix expert are not routed.
+  const double routed = prefix_tokens_ > 0 ? 1.0 - token_share.back() : 1.0;
+  return 2.0 * d * active_neurons(token_share) + routed * static_cast<double>(keys_.size(0)) * d;
 }
 
 std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors) {

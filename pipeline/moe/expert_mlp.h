@@ -1,11 +1,15 @@
 // The MLP of a block as k experts with a top-1 router. Tensors of a layer in a model file, prefix blocks.<l>.mlp.:
 //
-//   router.weight     [k, d]      routing keys of unit length
+//   router.weight     [r, d]      routing keys; r = k, or k - 1 with a prefix expert
+//   router.bias       [r]         optional: added to the products; without it keys have unit length (cosine routing)
 //   experts.offsets   [k + 1]     int32: expert e owns entries offsets[e] .. offsets[e+1]-1 of experts.neurons
 //   experts.neurons   [sum |S|]   int32: the trained network's neuron that each entry is
 //   fc2.bias          [k, d]      an output bias for each expert, or [d]: one for all
+//   experts.prefix    [2]         optional, int32: {expert, tokens}: the first `tokens` tokens of each image (the class
+//                                 token) go to `expert`, which must be the last and has no key
 //   shared storage:   experts.rows [sum |S|] int32: row of fc1 (column of fc2) that each entry uses;
-//                     fc1.weight [U, d], fc1.bias [U], fc2.weight [d, U], U = size of the union
+//                     fc1.weight [U, d], fc1.bias [U], fc2.weight [d, U], U = size of the union;
+//                     or, instead of fc2.weight, experts.fc2.weight [d, sum |S|]: each expert's own output weights
 //   separate storage: fc1.weight [sum |S|, d], fc1.bias [sum |S|], fc2.weight [d, sum |S|]
 #pragma once
 
@@ -35,7 +39,8 @@ class ExpertMlp : public model::Mlp {
   struct Expert {
     at::Tensor fc1_weight, fc1_bias, fc2_weight, fc2_bias;
   };
-  at::Tensor keys_;
+  at::Tensor keys_, key_bias_;
+  std::int64_t prefix_tokens_ = 0;  // of each image: they go to the last expert
   std::vector<Expert> experts_;
 };
 

@@ -56,15 +56,13 @@ std::vector<CalibrationTrace> trace_network(const model::Network& network, const
 
 at::Tensor importance_weights(const at::Tensor& g, std::int64_t prefix) {
   const at::NoGradGuard no_grad;
-  at::Tensor weights = at::zeros_like(g);
   const std::int64_t patches = g.size(1) - prefix;
-  if (patches == 0) return weights;
-  const at::Tensor patch = g.narrow(1, prefix, patches).to(at::kDouble);
-  const at::Tensor mean = patch.mean(1, /*keepdim=*/true);
-  at::Tensor w = (0.1 + 0.9 * (patch / mean.clamp_min(1e-300)).sqrt()).clamp_max(100.0);
-  w = at::where(mean > 0, w / w.mean(1, true), at::ones_like(w));
-  weights.narrow(1, prefix, patches).copy_(w);
-  return weights;
+  if (patches == 0) return at::ones_like(g);
+  const at::Tensor all = g.to(at::kDouble);
+  const at::Tensor mean = all.narrow(1, prefix, patches).mean(1, /*keepdim=*/true);
+  const at::Tensor w = (0.1 + 0.9 * (all / mean.clamp_min(1e-300)).sqrt()).clamp_max(100.0);
+  const at::Tensor scaled = w / w.narrow(1, prefix, patches).mean(1, /*keepdim=*/true);
+  return at::where(mean > 0, scaled, at::ones_like(w)).to(at::kFloat);
 }
 
 }  // namespace moextract::moe

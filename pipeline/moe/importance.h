@@ -26,9 +26,9 @@ std::vector<CalibrationTrace> trace_network(const model::Network& network, const
                                             std::span<const std::string> image_ids, bool importance,
                                             std::uint64_t seed);
 
-/// Weight of each token, [images, tokens]: 0.1 + 0.9 sqrt(g / mean of g over the image's patch tokens), clamped at 100
-/// and scaled to mean 1 over the image's patch tokens. The first `prefix` tokens have weight 0. An image without any
-/// gradient has ones.
+/// Weight of each token, [images, tokens]: 0.1 + 0.9 sqrt(g / mean of g over the image's patch tokens), clamped at 100 and
+/// scaled to mean 1 over the image's patch tokens. The first `prefix` tokens are weighed by the same scale but are no part of
+/// the means. An image without any gradient has ones.
 at::Tensor importance_weights(const at::Tensor& g, std::int64_t prefix);
 
 }  // namespace moextract::moe

@@ -25,12 +25,22 @@ class MlpTensorCheck {
   void run() const {
     const std::int64_t rows = weights("fc1.weight", {-1, width_}).size(0);
     weights("fc1.bias", {rows});
-    weights("fc2.weight", {width_, rows});
     if (!tensors_.contains(prefix_ + "router.weight")) {
+      weights("fc2.weight", {width_, rows});
       weights("fc2.bias", {width_});
       return;
     }
-    const std::int64_t k = weights("router.weight", {-1, width_}).size(0);
+    const std::int64_t keys = weights("router.weight", {-1, width_}).size(0);
+    if (tensors_.contains(prefix_ + "router.bias")) weights("router.bias", {keys});
+    const bool has_prefix = tensors_.contains(prefix_ + "experts.prefix");
+    const std::int64_t k = keys + (has_prefix ? 1 : 0);
+    if (has_prefix) {
+      tensor("experts.prefix", {2});
+      integers("experts.prefix", 0, 1 << 20);
+      if (tensors_.at(prefix_ + "experts.prefix").select(0, 0).item<std::int64_t>() != k - 1) {
+        damaged("experts.prefix", "does not name the last expert");
+      }
+    }
     const bool bias_each = tensors_.contains(prefix_ + "fc2.bias") && tensors_.at(prefix_ + "fc2.bias").dim() == 2;
     weights("fc2.bias", bias_each ? Shape{k, width_} : Shape{width_});
     const std::int64_t entries = tensor("experts.neurons", {-1}).size(0);
@@ -42,6 +52,12 @@ class MlpTensorCheck {
     bool ascending = o[0] == 0 && o[k] == entries;
     for (std::int64_t e = 0; e < k; ++e) ascending = ascending && o[e] < o[e + 1];
     if (!ascending) damaged("experts.offsets", "does not rise from 0 to the number of entries");
+    if (tensors_.contains(prefix_ + "experts.fc2.weight")) {
+      weights("experts.fc2.weight", {width_, entries});
+      if (!tensors_.contains(prefix_ + "experts.rows")) damaged("experts.fc2.weight", "needs experts.rows beside it");
+    } else {
+      weights("fc2.weight", {width_, rows});
+    }
     if (tensors_.contains(prefix_ + "experts.rows")) {
       tensor("experts.rows", {entries});
       integers("experts.rows", 0, rows - 1);

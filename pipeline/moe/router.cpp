@@ -5,9 +5,11 @@
 
 namespace moextract::moe {
 
-at::Tensor route_by_cosine(const at::Tensor& x, const at::Tensor& keys) {
+at::Tensor route_by_cosine(const at::Tensor& x, const at::Tensor& keys) { return route_linear(x, keys, {}); }
+
+at::Tensor route_linear(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& bias) {
   const at::NoGradGuard no_grad;
-  const at::Tensor scores = at::linear(x, keys).contiguous();
+  const at::Tensor scores = at::linear(x, keys, bias).contiguous();
   // argmax of ATen does not promise which of several equal maxima it names; the lowest index is the rule here.
   const std::int64_t n = scores.size(0), k = scores.size(1);
   at::Tensor expert = at::empty({n}, at::kLong);

@@ -8,6 +8,7 @@
 #include "model/vit.h"
 #include "moe/expert_mlp.h"
 #include "moe/selection.h"
+#include "stages/assemble/fit_experts.h"
 #include "stages/assemble/layer_statistics.h"
 #include "stages/cluster/cluster.h"
 
@@ -22,9 +23,9 @@ class ExpertBudget {
   ExpertBudget(const std::vector<LayerStatistics>& statistics, const model::Network& dense, const model::VitParams& vit,
                std::int64_t min_neurons)
       : statistics_(statistics),
+        vit_(vit),
         min_neurons_(min_neurons),
         other_macs_(dense.other_macs()),
-        tokens_(static_cast<double>(dense.tokens())),
         d_(static_cast<double>(vit.width)),
         hidden_(static_cast<double>(vit.hidden)),
         dense_macs_(model::macs_per_image(dense, {})) {
@@ -35,7 +36,11 @@ class ExpertBudget {
     }
   }
 
-  bool has_experts(std::size_t layer) const { return statistics_[layer].moments.k >= 2; }
+  /// Fewer than two clusters, or an MLP that sees prefix tokens alone: the layer stays dense.
+  bool has_experts(std::size_t layer) const {
+    return statistics_[layer].moments.k >= 2 &&
+           vit_.mlp_tokens(static_cast<std::int64_t>(layer)) > vit_.prefix_tokens();
+  }
   /// Mean hidden neurons a token uses, the router's products counted as neurons (k d = k / 2 neurons).
   double active_neurons(std::size_t layer, double share) const {
     if (!has_experts(layer)) return hidden_;
@@ -48,14 +53,18 @@ class ExpertBudget {
   }
   double macs(double share) const {
     double macs = other_macs_;
-    for (std::size_t layer = 0; layer < rankings_.size(); ++layer)
-      macs += tokens_ * 2.0 * d_ * active_neurons(layer, share);
+    for (std::size_t layer = 0; layer < rankings_.size(); ++layer) {
+      macs += tokens(layer) * 2.0 * d_ * active_neurons(layer, share);
+    }
     return macs / dense_macs_;
   }
   double active_share(double share) const {
-    double sum = 0;
-    for (std::size_t layer = 0; layer < rankings_.size(); ++layer) sum += active_neurons(layer, share) / hidden_;
-    return sum / static_cast<double>(rankings_.size());
+    double active = 0, all = 0;
+    for (std::size_t layer = 0; layer < rankings_.size(); ++layer) {
+      active += tokens(layer) * active_neurons(layer, share);
+      all += tokens(layer) * hidden_;
+    }
+    return active / all;
   }
   std::vector<std::vector<std::int64_t>> neurons(std::size_t layer, double share) const {
     std::vector<std::vector<std::int64_t>> sets;
@@ -64,9 +73,14 @@ class ExpertBudget {
   }
 
  private:
+  double tokens(std::size_t layer) const {
+    return static_cast<double>(vit_.mlp_tokens(static_cast<std::int64_t>(layer)));
+  }
+
   const std::vector<LayerStatistics>& statistics_;
+  const model::VitParams& vit_;
   std::int64_t min_neurons_;
-  double other_macs_, tokens_, d_, hidden_, dense_macs_;
+  double other_macs_, d_, hidden_, dense_macs_;
   std::vector<std::vector<moe::NeuronRanking>> rankings_;
 };
 
@@ -120,7 +134,16 @@ std::vector<store::ShardExtent> open_shards(const AssembleInputs& inputs, run::C
 }  // namespace
 
 void describe(config::Section section, AssembleParams& p) {
-  section.add("share", &p.share, "Share p of a cluster's summed variance that its expert holds").at_least(0).at_most(1);
+  section.add_enum<Method>(
+      "method", p.method,
+      {{"variance", Method::variance, "MoEE: neurons by variance, routing by cosine to the mean input"},
+       {"least_squares", Method::least_squares,
+        "backward elimination and least squares on second moments, routing to the nearest centroid; needs "
+        "cluster.tap x and a target"}},
+      "How experts are cut out");
+  section.add("share", &p.share, "variance: share p of a cluster's summed variance that its expert holds")
+      .at_least(0)
+      .at_most(1);
   section
       .add("target_macs", &p.target_macs, "Find p by itself: MACs of the whole model as a share of the dense model's")
       .at_least(0)
@@ -132,8 +155,10 @@ void describe(config::Section section, AssembleParams& p) {
       .at_most(1);
   section.add_enum<moe::Storage>("storage", p.storage,
                                  {{"shared", moe::Storage::shared, "one copy of each neuron that any expert uses"},
+                                  {"own_output", moe::Storage::own_output,
+                                   "least_squares: input weights shared, each expert has its own output weights"},
                                   {"separate", moe::Storage::separate, "each expert has its own copy of its neurons"}},
-                                 "How weights are stored; the results are the same until fine-tuning");
+                                 "How weights are stored; with variance the results are the same until fine-tuning");
   section.add_enum<moe::Compensation>(
       "compensation", p.compensation,
       {{"none", moe::Compensation::none, "dropped neurons count as zero (MoEE as published)"},
@@ -141,6 +166,8 @@ void describe(config::Section section, AssembleParams& p) {
         "an output bias for each expert takes up the mean of the dropped neurons over its cluster"}},
       "What makes up for dropped neurons");
   section.add("min_neurons", &p.min_neurons, "Neurons that an expert keeps at least").at_least(1).in("neurons");
+  section.add("ridge", &p.ridge, "least_squares: share of the mean variance added to the diagonal of second moments")
+      .at_least(1e-9);
 }
 
 void describe(config::Section section, VbpParams& p) {
@@ -163,6 +190,16 @@ void describe(config::Section section, VbpParams& p) {
 
 json assemble_experts(const AssembleParams& params, const AssembleInputs& inputs, run::Context& context,
                       const fs::path& folder) {
+  if (params.method == Method::least_squares) {
+    model::TensorMap tensors = inputs.model.tensors;
+    model::TokenShares shares;
+    json assembly = fit_experts(params, inputs.model, inputs.moments, context, tensors, shares);
+    return write_assembly(inputs.model, tensors, shares, std::move(assembly), context, folder);
+  }
+  if (params.storage == moe::Storage::own_output) {
+    fail(ExitCode::config,
+         "assemble.storage: own_output goes with assemble.method: least_squares; choose shared or separate");
+  }
   const std::vector<store::ShardExtent> shards = open_shards(inputs, context);
   const model::VitParams& vit = inputs.model.description.vit;
   const LabelsOf labels = [&](std::int64_t layer, std::int64_t* k) {
@@ -219,24 +256,37 @@ json assemble_vbp(const VbpParams& params, const AssembleInputs& inputs, std::op
   const std::vector<LayerStatistics> statistics = gather_statistics(shards, vit.depth, one_cluster, context);
   const auto dense = moe::make_network(inputs.model.description, inputs.model.tensors);
   const std::int64_t all = vit.depth * vit.hidden;
+  std::vector<std::vector<double>> variance;
+  for (const LayerStatistics& layer : statistics) variance.push_back(layer.moments.h_variance);
+  // A neuron costs as many products as its layer has tokens, so the number to keep is searched, not divided out.
+  const auto macs_of = [&](std::int64_t keep) {
+    const std::vector<std::vector<std::int64_t>> sets = moe::rank_globally(variance, keep, params.min_neurons);
+    double macs = dense->other_macs();
+    for (std::int64_t layer = 0; layer < vit.depth; ++layer) {
+      macs += static_cast<double>(vit.mlp_tokens(layer)) * 2.0 * static_cast<double>(vit.width) *
+              static_cast<double>(sets[static_cast<std::size_t>(layer)].size());
+    }
+    return macs;
+  };
   std::int64_t keep = all;
   if (params.share) {
     keep = static_cast<std::int64_t>(std::llround((1.0 - *params.share) * static_cast<double>(all)));
   } else {
     const double dense_macs = model::macs_per_image(*dense, {});
     const double target = params.target_macs ? *params.target_macs * dense_macs : equal_macs.value_or(dense_macs);
-    const double per_neuron = 2.0 * static_cast<double>(vit.width) * static_cast<double>(dense->tokens());
-    keep = std::min(all, static_cast<std::int64_t>(std::floor((target - dense->other_macs()) / per_neuron + 1e-9)));
-    const std::int64_t least = vit.depth * std::min(params.min_neurons, vit.hidden);
-    if (keep < least) {
+    if (const double least = macs_of(0); least > target) {
       fail(ExitCode::config,
            "vbp: {:.4g} of the dense MACs cannot be met: with baseline.min_neurons in each layer the smallest model "
-           "costs {:.4g}",
-           target / dense_macs, (dense->other_macs() + static_cast<double>(least) * per_neuron) / dense_macs);
+           "costs "
+           "{:.4g}",
+           target / dense_macs, least / dense_macs);
+    }
+    for (std::int64_t low = 0, high = all + 1; low + 1 < high;) {  // macs_of(low) <= target, that of high is not
+      const std::int64_t middle = low + (high - low) / 2;
+      (macs_of(middle) <= target * (1 + 1e-12) ? low : high) = middle;
+      keep = low;
     }
   }
-  std::vector<std::vector<double>> variance;
-  for (const LayerStatistics& layer : statistics) variance.push_back(layer.moments.h_variance);
   const std::vector<std::vector<std::int64_t>> kept = moe::rank_globally(variance, keep, params.min_neurons);
 
   model::TensorMap tensors = inputs.model.tensors;

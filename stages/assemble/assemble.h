@@ -14,10 +14,15 @@
 
 namespace moextract::stages {
 
-inline constexpr int kAssembleVersion = 1;
+inline constexpr int kAssembleVersion = 2;
 
-/// Experts by variance within clusters (MoEE, arXiv 2505.15414).
+enum class Method {
+  variance,      ///< MoEE, arXiv 2505.15414: neurons by variance within clusters, routing by cosine to the mean input
+  least_squares  ///< backward elimination and least squares on second moments, routing to the nearest centroid
+};
+
 struct AssembleParams {
+  Method method = Method::variance;
   double share = 0.9;                 ///< share p of a cluster's summed score that its expert holds
   std::optional<double> target_macs;  ///< instead of share: MACs of the whole model / dense
   std::optional<double>
@@ -25,6 +30,7 @@ struct AssembleParams {
   moe::Storage storage = moe::Storage::shared;
   moe::Compensation compensation = moe::Compensation::mean_shift;
   std::int64_t min_neurons = 8;  ///< of an expert
+  double ridge = 1e-3;  ///< least_squares: share of the mean variance added to the diagonal of second moments
 };
 void describe(config::Section section, AssembleParams& params);
 
@@ -41,6 +47,7 @@ struct AssembleInputs {
   const moe::LoadedModel& model;
   std::vector<std::filesystem::path> shards;
   std::filesystem::path clusters;  ///< folder of the cluster stage; not used by VBP
+  std::filesystem::path moments;   ///< folder of the moments stage; least_squares only
 };
 
 /// Files an assemble artefact holds.

@@ -9,6 +9,7 @@
 #include "core/float16.h"
 #include "moe/router.h"
 #include "run/progress.h"
+#include "run/stop.h"
 
 namespace moextract::stages {
 namespace {
@@ -132,6 +133,10 @@ std::vector<LayerStatistics> gather_statistics(std::span<const store::ShardExten
   context.comm.together([&] {
     run::Progress progress(context.comm.is_root() ? context.log : nullptr, "statistics", layers, "layers");
     for (std::int64_t layer = context.comm.rank(); layer < layers; layer += context.comm.size()) {
+      if (run::stop_requested()) {
+        fail(ExitCode::resume,
+             "assemble was asked to stop; finished stages are kept. Run the same command again to go on");
+      }
       PackedStatistics::write(layer_statistics(shards, layer, labels, context.workers), layer, mine);
       progress.add(context.comm.size());
     }

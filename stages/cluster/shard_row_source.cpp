@@ -1,5 +1,7 @@
 #include "stages/cluster/shard_row_source.h"
 
+#include "comm/watched.h"
+
 namespace moextract::stages {
 
 std::vector<store::ShardExtent> part_of_rank(std::span<const store::ShardExtent> shards, int rank, int ranks) {
@@ -26,6 +28,7 @@ void ShardRowSource::for_each_block(const std::function<void(const cluster::RowB
   store::stream_rows(shards_, layer_, tap_, block_rows_,
                      [&](std::int64_t first_global, std::int64_t count, std::span<const std::uint16_t> rows) {
                        visit({local, first_global, count, rows});
+                       comm::note_progress();  // ranks with fewer rows wait in the reduction
                        local += count;
                      });
 }

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "run/progress.h"
+#include "run/stop.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
@@ -89,6 +90,10 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
                            static_cast<std::int64_t>(mine.size()) * inputs.micro_batch, "images of this rank");
     std::mutex mutex;
     context.workers.for_each(static_cast<std::int64_t>(mine.size()), [&](std::int64_t unit, int) {
+      if (run::stop_requested()) {
+        fail(ExitCode::resume,
+             "evaluate was asked to stop; finished stages are kept. Run the same command again to go on");
+      }
       const at::NoGradGuard no_grad;
       const std::int64_t first = mine[static_cast<std::size_t>(unit)] * inputs.micro_batch;
       const std::int64_t count = std::min(inputs.micro_batch, total - first);
