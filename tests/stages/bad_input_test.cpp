@@ -1,0 +1,161 @@
+// What a user can get wrong: one message that names the place and the next step, the documented exit code, nothing
+// lost.
+#include <gtest/gtest.h>
+
+#include <ATen/ATen.h>
+
+#include <fstream>
+
+#include "model/vit.h"
+#include "run/run_folder.h"
+#include "tests/stages/small_run.h"
+
+namespace moextract::stages::test {
+namespace {
+
+template <class Work>
+void expect_error(ExitCode code, const std::vector<std::string>& parts, Work&& work) {
+  try {
+    work();
+    FAIL() << "no error";
+  } catch (const UserError& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    for (const std::string& part : parts)
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what() << "\nlacks: " << part;
+  }
+}
+
+TEST(BadInput, UnknownKeysNameFileLineAndTheNearestKey) {
+  const SmallRun small;
+  small.write("config.yaml", "model:\n  weights: model.safetensors\ncluster:\n  kk: 3\n");
+  expect_error(ExitCode::config, {"config.yaml:4:", "cluster.kk", "cluster.k"}, [&] { small.config({}); });
+}
+
+TEST(BadInput, MistypedValues) {
+  const SmallRun small;
+  small.write("config.yaml", "cluster:\n  k: many\n");
+  expect_error(ExitCode::config, {"config.yaml:2:6", "cluster.k", "whole number", "many"}, [&] { small.config({}); });
+  const SmallRun other;
+  expect_error(ExitCode::config, {"--set assemble.share=2", "1"}, [&] { other.config({"assemble.share=2"}); });
+}
+
+TEST(BadInput, MissingFiles) {
+  const SmallRun small;
+  expect_error(ExitCode::input, {"model.weights", "nowhere.safetensors"},
+               [&] { Pipeline(small.config({"model.weights=" + small.file("nowhere.safetensors").string()})); });
+  expect_error(ExitCode::input, {"nothing-idx3"},
+               [&] { Pipeline(small.config({"data.validation.source=" + small.file("nothing-idx3").string()})); });
+}
+
+TEST(BadInput, TensorsThatDoNotFitNameTheTensorAndBothShapes) {
+  const SmallRun small;
+  model::VitParams vit{
+      .image_size = 8, .patch_size = 2, .channels = 1, .width = 16, .depth = 2, .heads = 2, .hidden = 32, .classes = 4};
+  model::TensorMap tensors = model::initial_vit_tensors(vit, 1);
+  tensors["head.weight"] = at::zeros({5, 16});
+  model::save_weights(small.file("foreign.safetensors"), tensors, {});
+  const std::vector<std::string> settings{"model.weights=" + small.file("foreign.safetensors").string(),
+                                          "model.name=foreign",
+                                          "model.image_size=8",
+                                          "model.patch_size=2",
+                                          "model.channels=1",
+                                          "model.width=16",
+                                          "model.depth=2",
+                                          "model.heads=2",
+                                          "model.hidden=32",
+                                          "model.classes=4",
+                                          "model.resize=0"};
+  expect_error(ExitCode::model, {"foreign.safetensors", "head.weight", "[5, 16]", "[4, 16]"},
+               [&] { run_stages(small.config(settings), 2, 1, {"collect"}); });
+  tensors.erase("head.weight");
+  model::save_weights(small.file("foreign.safetensors"), tensors, {});
+  expect_error(ExitCode::model, {"head.weight", "missing"},
+               [&] { run_stages(small.config(settings), 1, 1, {"collect"}); });
+}
+
+TEST(BadInput, NotANumberInWeightsAndActivations) {
+  const SmallRun small;
+  model::VitParams vit{
+      .image_size = 8, .patch_size = 2, .channels = 1, .width = 16, .depth = 2, .heads = 2, .hidden = 32, .classes = 4};
+  model::ModelDescription description{"small", vit, {.resize = 0, .crop = 8, .channels = 1}};
+  model::TensorMap tensors = model::initial_vit_tensors(vit, 1);
+  tensors["blocks.1.mlp.fc1.bias"][3] = std::numeric_limits<float>::quiet_NaN();
+  moe::save_model(small.file("nan.safetensors"), description, tensors);
+  expect_error(ExitCode::numerics, {"nan.safetensors", "blocks.1.mlp.fc1.bias"}, [&] {
+    run_stages(small.config({"model.weights=" + small.file("nan.safetensors").string()}), 2, 1, {"collect"});
+  });
+  tensors["blocks.1.mlp.fc1.bias"][3] = 1e6F;  // finite in float32, not in float16
+  moe::save_model(small.file("huge.safetensors"), description, tensors);
+  expect_error(ExitCode::numerics, {"layer 1", "shard"}, [&] {
+    run_stages(small.config({"model.weights=" + small.file("huge.safetensors").string()}), 3, 1, {"collect"});
+  });
+}
+
+TEST(BadInput, MoreClustersThanRows) {
+  const SmallRun small;
+  expect_error(ExitCode::input, {"100000", "480"},
+               [&] { run_stages(small.config({"cluster.k=100000"}), 2, 1, {"cluster"}); });
+  EXPECT_EQ(content(run_stages(small.config({}), 1, 1, {"collect"}).at("collect")).size(), 4u)
+      << "what was collected is kept";
+}
+
+TEST(BadInput, TargetsThatCannotBeMetNameTheNearest) {
+  const SmallRun small;
+  expect_error(ExitCode::config, {"assemble.target_macs", "0.01", "smallest"},
+               [&] { run_stages(small.config({"assemble.target_macs=0.01"}), 1, 1, {"assemble"}); });
+  expect_error(ExitCode::config, {"target_active", "target_macs"},
+               [&] { run_stages(small.config({"assemble.target_active=0.5"}), 1, 1, {"assemble"}); });
+  expect_error(ExitCode::config, {"cluster.tap"}, [&] { Pipeline(small.config({"assemble.method=least_squares"})); });
+}
+
+TEST(BadInput, StagesWithoutWhatTheyNeed) {
+  const SmallRun small;
+  expect_error(ExitCode::config, {"data.calibration.source"},
+               [&] { Pipeline(small.config({"data.calibration.source="})).nodes_of("collect"); });
+  expect_error(ExitCode::config, {"model.weights", "nothing to train"},
+               [&] { Pipeline(small.config({})).nodes_of("train"); });
+  expect_error(ExitCode::config, {"vit_tiny_patch16_224"}, [&] {
+    Pipeline(small.config({"model.weights=", "model.name=vit_tiny_patch16_225"}));
+  });
+}
+
+TEST(BadInput, TruncatedImagesStopOrAreSkippedAndCounted) {
+  const SmallRun small;
+  std::filesystem::create_directories(small.file("pictures/a"));
+  std::filesystem::create_directories(small.file("pictures/b"));
+  const auto golden = std::filesystem::path(MOEXTRACT_SOURCE_DIR) / "tests/golden/images";
+  std::vector<std::filesystem::path> jpegs;
+  for (const auto& entry : std::filesystem::directory_iterator(golden)) {
+    if (entry.path().extension() == ".jpg" || entry.path().extension() == ".jpeg") jpegs.push_back(entry.path());
+  }
+  ASSERT_FALSE(jpegs.empty());
+  for (int i = 0; i < 6; ++i)
+    std::filesystem::copy_file(jpegs.front(), small.file(fmt::format("pictures/{}/{}.jpg", i % 2 ? "a" : "b", i)));
+  const auto broken = small.file("pictures/a/3.jpg");
+  std::filesystem::resize_file(broken, std::filesystem::file_size(broken) / 2);
+  const std::string source = "data.calibration.source=" + small.file("pictures").string();
+  const std::vector<std::string> common{source, "model.resize=8", "model.resize_mode=squash", "cluster.k=2"};
+  std::vector<std::string> settings = common;
+  expect_error(ExitCode::input, {"3.jpg", "data.on_bad_image"},
+               [&] { run_stages(small.config(settings), 2, 1, {"collect"}); });
+  settings.insert(settings.end(), {"data.on_bad_image=skip", "data.max_bad_share=0.1"});
+  expect_error(ExitCode::input, {"1 of 6", "data.max_bad_share"},
+               [&] { run_stages(small.config(settings), 2, 1, {"collect"}); });
+  settings.back() = "data.max_bad_share=0.2";
+  const RunConfig config = small.config(settings);
+  run_stages(config, 2, 1, {"collect"});
+  EXPECT_EQ(Pipeline(config).graph().manifest("collect")["counts"]["skipped"], 1);
+  EXPECT_EQ(Pipeline(config).graph().manifest("collect")["counts"]["images"], 5);
+}
+
+TEST(BadInput, AFolderOfAnotherConfigurationIsLeftAlone) {
+  const SmallRun small;
+  const std::filesystem::path folder = small.file("run");
+  run::claim_run_folder(folder, Pipeline(small.config({})).identity());
+  run::claim_run_folder(folder, Pipeline(small.config({})).identity());
+  expect_error(ExitCode::conflict, {"cluster.k", "3 there", "5 now", "run.folder"},
+               [&] { run::claim_run_folder(folder, Pipeline(small.config({"cluster.k=5"})).identity()); });
+}
+
+}  // namespace
+}  // namespace moextract::stages::test

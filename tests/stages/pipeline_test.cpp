@@ -1,0 +1,185 @@
+// The graph as a whole: the same bytes on any number of ranks and threads, reuse, and what a change makes new.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "model/vit.h"
+#include "moe/expert_mlp.h"
+#include "stages/assemble/assemble.h"
+#include "stages/evaluate/evaluate.h"
+#include "stages/report/report.h"
+#include "tests/stages/small_run.h"
+
+namespace moextract::stages::test {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+json read_json(const fs::path& path) {
+  return json::parse(read_text_file(path));
+}
+
+const std::vector<std::string> kFitted{
+    "assemble.method=least_squares", "assemble.storage=own_output", "cluster.tap=x",
+    "model.short_last_block=true",   "moments.micro_batch=4",       "finetune.steps=2"};
+
+class AnyRanks : public testing::TestWithParam<std::vector<std::string>> {};
+
+TEST_P(AnyRanks, GiveTheSameBytes) {
+  const SmallRun small;
+  const auto reference = run_stages(small.config(GetParam(), "reference"), 1, 1);
+  ASSERT_GE(reference.size(), 10u);
+  struct Layout {
+    int ranks, threads;
+  };
+  for (const auto& [ranks, threads] : {Layout{1, 2}, Layout{2, 1}, Layout{3, 1}, Layout{4, 2}}) {
+    const std::string store = "store" + std::to_string(ranks) + "x" + std::to_string(threads);
+    const auto other = run_stages(small.config(GetParam(), store), ranks, threads);
+    for (const auto& [id, folder] : reference) {
+      ASSERT_FALSE(content(folder).empty()) << id;
+      EXPECT_EQ(content(folder), content(other.at(id)))
+          << id << " on " << ranks << " ranks of " << threads << " threads";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Pipelines, AnyRanks,
+    testing::Values(std::vector<std::string>{},
+                    std::vector<std::string>{"assemble.storage=separate", "cluster.spherical=true"}, kFitted));
+
+TEST(Pipeline, FindsFinishedStagesAndMakesOnlyWhatASettingChanges) {
+  const SmallRun small;
+  const auto first = run_stages(small.config({"finetune.enabled=false"}), 1, 1);
+  const auto stamp = fs::last_write_time(first.at("collect") / "DONE");
+  const auto second = run_stages(small.config({"finetune.enabled=false", "assemble.target_macs=0.9"}), 2, 1);
+  EXPECT_EQ(first.at("collect"), second.at("collect"));
+  EXPECT_EQ(first.at("cluster"), second.at("cluster"));
+  EXPECT_EQ(first.at("evaluate/dense"), second.at("evaluate/dense"));
+  EXPECT_NE(first.at("assemble/experts"), second.at("assemble/experts"));
+  EXPECT_NE(first.at("assemble/vbp"), second.at("assemble/vbp")) << "VBP meets the experts' MACs";
+  EXPECT_EQ(fs::last_write_time(first.at("collect") / "DONE"), stamp);
+}
+
+TEST(Pipeline, ADamagedArtefactIsMadeAgain) {
+  const SmallRun small;
+  const RunConfig config = small.config({});
+  const auto folders = run_stages(config, 1, 1, {"cluster"});
+  const auto before = content(folders.at("collect"));
+  fs::resize_file(folders.at("collect") / "shard-000001.h5", 100);
+  run_stages(config, 1, 1, {"cluster"});
+  EXPECT_EQ(content(folders.at("collect")), before);
+}
+
+TEST(Pipeline, BudgetsAreMetAndStatedTruthfully) {
+  const SmallRun small;
+  for (const std::vector<std::string>& extra : {std::vector<std::string>{}, kFitted}) {
+    std::vector<std::string> settings = extra;
+    settings.insert(settings.end(), {"finetune.enabled=false", "run.name=budget"});
+    const RunConfig config = small.config(settings);
+    const auto folders = run_stages(config, 1, 2);
+    const json experts = read_json(folders.at("assemble/experts") / kAssemblyFile),
+               vbp = read_json(folders.at("assemble/vbp") / kAssemblyFile);
+    const double dense = experts["dense_macs_per_image"], macs = experts["macs_per_image"];
+    EXPECT_LE(macs, 0.8 * dense * (1 + 1e-12));
+    EXPECT_GT(macs, 0.7 * dense) << "a budget should be used";
+    EXPECT_LE(vbp["macs_per_image"].get<double>(), macs * (1 + 1e-12));
+    EXPECT_NEAR(vbp["macs_per_image"].get<double>(), macs, 2.0 * 16 * 17 + 1) << "within one neuron of the experts";
+
+    // An independent count over the file that was written.
+    const moe::LoadedModel model = moe::load_model(folders.at("assemble/experts") / kModelFile, std::nullopt);
+    const model::VitParams& vit = model.description.vit;
+    double count = static_cast<double>(vit.patches() * 4 * 16);
+    const double d = 16;
+    for (std::int64_t layer = 0; layer < vit.depth; ++layer) {
+      const double tokens = 17, kept = vit.short_last_block && layer + 1 == vit.depth ? 1 : 17;
+      count += tokens * 2 * d * d + kept * 2 * d * d + 2 * kept * tokens * d;
+      const auto facts = experts["layers"][static_cast<std::size_t>(layer)];
+      if (facts["kind"] == "dense") {
+        count += kept * 2 * d * 32;
+        continue;
+      }
+      const moe::LayerSummary summary = moe::summarise_layer(layer, model.tensors);
+      const bool prefix = facts.value("prefix_expert", false);
+      for (std::size_t e = 0; e < summary.sizes.size(); ++e) {
+        count += kept * facts["token_share"][e].get<double>() * 2 * d * static_cast<double>(summary.sizes[e]);
+      }
+      const double keys = static_cast<double>(summary.k - (prefix ? 1 : 0));
+      count += (prefix ? kept - 1 : kept) * keys * d;
+    }
+    count += 16 * 4;
+    EXPECT_NEAR(count, macs, 1e-6 * macs);
+  }
+}
+
+TEST(Pipeline, EvaluationCountsEveryImageOnceAndMatchesItsOwnForward) {
+  const SmallRun small;
+  const auto folders = run_stages(small.config({"finetune.enabled=false"}), 3, 1);
+  const json evaluation = read_json(folders.at("evaluate/dense") / kEvaluationFile);
+  EXPECT_EQ(evaluation["images"], 40);
+  const moe::LoadedModel model = moe::load_model(small.weights_file(), std::nullopt);
+  const auto network = moe::make_network(model.description, model.tensors);
+  const auto set = data::open_image_set({.source = small.file("val-images-idx3-ubyte")});
+  std::int64_t right = 0;
+  for (std::int64_t i = 0; i < set->size(); ++i) {
+    const model::InputBatch batch = model::load_batch(*set, model.description.preprocess, i, 1, model::BadImages::stop);
+    const at::Tensor logits = network->logits(batch.images).contiguous();
+    const float* row = logits.const_data_ptr<float>();
+    right += std::max_element(row, row + 4) - row == set->label(i) ? 1 : 0;
+  }
+  EXPECT_EQ(evaluation["top1_correct"], right);
+}
+
+TEST(Pipeline, TheShortLastBlockChangesNoAnswer) {
+  const SmallRun small;
+  const auto whole = run_stages(small.config({}), 1, 1, {"evaluate"}),
+             brief = run_stages(small.config({"model.short_last_block=true"}), 1, 1, {"evaluate"});
+  const json a = read_json(whole.at("evaluate/dense") / kEvaluationFile),
+             b = read_json(brief.at("evaluate/dense") / kEvaluationFile);
+  EXPECT_EQ(a["top1_correct"], b["top1_correct"]);
+  EXPECT_LT(b["macs_per_image"].get<double>(), a["macs_per_image"].get<double>());
+}
+
+TEST(Pipeline, OneClusterStaysDense) {
+  const SmallRun small;
+  const auto folders =
+      run_stages(small.config({"cluster.k=1", "assemble.target_macs=1", "finetune.enabled=false"}), 2, 1);
+  const json experts = read_json(folders.at("assemble/experts") / kAssemblyFile);
+  for (const json& layer : experts["layers"]) EXPECT_EQ(layer["kind"], "dense");
+  EXPECT_EQ(experts["macs_per_image"], experts["dense_macs_per_image"]);
+}
+
+TEST(Pipeline, TheReportHoldsWhatTheStagesFound) {
+  const SmallRun small;
+  const RunConfig config = small.config({});
+  run_stages(config, 1, 2);
+  const Pipeline pipeline(config);
+  const std::string table =
+      write_report(pipeline, {.program_version = "test", .hosts = {}, .outcomes = {}}, small.file("report"));
+  const json results = read_json(small.file("report") / "results.json");
+  ASSERT_EQ(results["variants"].size(), 5u);
+  EXPECT_EQ(results["variants"][0]["name"], "dense");
+  EXPECT_EQ(results["layers"].size(), 2u);
+  EXPECT_EQ(results["finetune"].size(), 2u);
+  EXPECT_NE(table.find("VBP"), std::string::npos);
+  EXPECT_NE(read_text_file(small.file("report") / "report.html").find("</html>"), std::string::npos);
+}
+
+TEST(Pipeline, TrainingFromScratchLearnsTheSmallTask) {
+  const SmallRun small;
+  const auto folders = run_stages(
+      small.config({"model.weights=", "model.name=tiny", "model.image_size=8", "model.patch_size=2", "model.channels=1",
+                    "model.width=16", "model.depth=2", "model.heads=2", "model.hidden=32", "model.classes=4",
+                    "train.epochs=12", "train.batch=12", "train.micro_batch=4", "train.learning_rate=3e-3",
+                    "train.flip=false", "finetune.enabled=false"}),
+      2, 1, {"train", "evaluate"});
+  EXPECT_GE(read_json(folders.at("evaluate/dense") / kEvaluationFile)["top1_correct"].get<int>(), 30)
+      << "chance is 10 of 40";
+}
+
+}  // namespace
+}  // namespace moextract::stages::test
