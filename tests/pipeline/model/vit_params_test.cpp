@@ -147,7 +147,7 @@ TEST_F(TensorCheck, MlpsAreLeftAloneOnRequest) {
   EXPECT_NO_THROW(check_vit_tensors("some/file", params_, tensors_, false));
 }
 
-TEST(InitialTensors, DependOnTheSeedAloneAndHaveTimmsScales) {
+TEST(InitialTensors, DependOnTheSeedAloneAndHaveTheirScales) {
   VitParams params = tiny_params();
   params.width = 64;
   params.hidden = 256;
@@ -157,8 +157,10 @@ TEST(InitialTensors, DependOnTheSeedAloneAndHaveTimmsScales) {
   EXPECT_FALSE(same_bits(tensors.at("head.weight"), initial_vit_tensors(params, 6).at("head.weight")));
   EXPECT_FALSE(same_bits(tensors.at("blocks.0.mlp.fc1.weight"), tensors.at("blocks.1.mlp.fc1.weight")));
   const at::Tensor& matrix = tensors.at("blocks.0.mlp.fc1.weight");
-  EXPECT_LE(matrix.abs().max().item<double>(), 0.04 + 1e-9);
-  EXPECT_NEAR(matrix.std().item<double>(), 0.02 * 0.88, 0.001);  // a normal cut at two deviations
+  // A normal of 1 / sqrt(fan in) = 1 / 8, cut at two deviations.
+  EXPECT_LE(matrix.abs().max().item<double>(), 0.25 + 1e-9);
+  EXPECT_NEAR(matrix.std().item<double>(), 0.125 * 0.88, 0.003);
+  EXPECT_LE(tensors.at("pos_embed").abs().max().item<double>(), 0.04 + 1e-9);
   EXPECT_EQ(tensors.at("norm.weight").min().item<double>(), 1.0);
   EXPECT_EQ(tensors.at("blocks.0.norm2.bias").abs().max().item<double>(), 0.0);
   EXPECT_EQ(tensors.at("head.bias").abs().max().item<double>(), 0.0);
