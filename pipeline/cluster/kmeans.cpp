@@ -143,14 +143,21 @@ std::vector<std::int32_t> predict(const KMeansModel& model, const RowSource& sou
       Bench{NearestScratch(model.k, model.dimension, kTileRows), std::vector<float>(source.dimension()), {}});
   TilePass(source, workers).run([&](const TileView& tile, int worker) {
     Bench& bench = benches[static_cast<std::size_t>(worker)];
-    largest_magnitude(tile.rows, tile.dimension, tile.first_global);
     bench.rounded.resize(static_cast<std::size_t>(tile.count));
     for (std::int64_t i = 0; i < tile.count; ++i) {
-      prepare_rows(tile.row(i), tile.dimension, spherical, bench.row);
-      nearest.round(bench.row, bench.scratch, i, bench.rounded[static_cast<std::size_t>(i)]);
+      RoundedRow& out = bench.rounded[static_cast<std::size_t>(i)];
+      bool finite = true;
+      if (spherical) {
+        prepare_rows(tile.row(i), tile.dimension, true, bench.row);
+        finite = nearest.round(bench.row, bench.scratch, i, out);
+      } else {
+        finite = nearest.round(tile.row(i), bench.scratch, i, out);
+      }
+      if (!finite) largest_magnitude(tile.row(i), tile.dimension, tile.first_global + i);
     }
     nearest.all_scores(bench.rounded, bench.scratch, [&](std::size_t i, const NearestCentroids::RowScores& scores) {
       std::int32_t label = scores.label;
+      tile.prefetch(static_cast<std::int64_t>(i), tile.count);
       if (label < 0) {
         prepare_rows(tile.row(static_cast<std::int64_t>(i)), tile.dimension, spherical, bench.row);
         label = nearest.decide(bench.row, scores.candidates, bench.scratch);

@@ -199,12 +199,14 @@ void Lloyd::assign_tile(const NearestCentroids& nearest, const TileView& tile, i
   bench.rounded.clear();
   bench.places.clear();
   for (std::int64_t i = 0; i < tile.count; ++i) {
+    if (bounds_.is_filled()) tile.prefetch(i, 4);
     if (bounds_.is_filled() && decide_by_bounds(nearest, tile, i, worker)) continue;
     if (!bounds_.is_filled()) bench.rounded.push_back(rounded_row(nearest, tile, i, i, bench));
     bench.places.push_back(i);
   }
   nearest.all_scores(bench.rounded, bench.scratch, [&](std::size_t n, const NearestCentroids::RowScores& scores) {
     const std::int64_t i = bench.places[n], local = tile.first_local + i;
+    if (!bounds_.is_filled()) tile.prefetch(i, tile.count);
     const std::int32_t label = scores.label >= 0
                                    ? scores.label
                                    : nearest.decide(prepared_row(tile, i, bench), scores.candidates, bench.scratch);

@@ -13,8 +13,9 @@ namespace {
 // Larger than the score of any centroid, and its slack is finite.
 constexpr float kNoCentroid = 1e30f;
 
+// A float at least as large as a value that is not negative.
 float round_up(double value) {
-  return std::nextafter(static_cast<float>(value), std::numeric_limits<float>::infinity());
+  return static_cast<float>(value * (1 + 0x1.0p-22)) + 1e-37f;
 }
 
 // The power of 2 by which values of this length and size are multiplied before they are rounded.

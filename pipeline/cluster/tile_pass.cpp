@@ -39,6 +39,11 @@ void TilePass::run(const std::function<void(const TileView&, int worker)>& visit
       tile.count = std::min<std::int64_t>(kTileRows, block.count - first);
       tile.dimension = d;
       tile.rows = block.rows.subspan(static_cast<std::size_t>(first * d), static_cast<std::size_t>(tile.count * d));
+      const std::int64_t later = first + workers_.size() * kTileRows;
+      if (later < block.count) {
+        const std::int64_t count = std::min<std::int64_t>(kTileRows, block.count - later);
+        tile.ahead = block.rows.subspan(static_cast<std::size_t>(later * d), static_cast<std::size_t>(count * d));
+      }
       tile.first_local = block.first_local + first;
       tile.first_global = block.first_global + first;
       if (!block.weights.empty()) {

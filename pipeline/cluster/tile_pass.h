@@ -21,9 +21,21 @@ struct TileView {
   std::int64_t count = 0, dimension = 0;
   std::int64_t first_local = 0, first_global = 0;
   std::span<const std::uint32_t> weights;  ///< [count], or empty
+  std::span<const std::uint16_t> ahead;    ///< rows that this worker is likely to be given next; may be empty
 
   std::span<const std::uint16_t> row(std::int64_t i) const {
     return rows.subspan(static_cast<std::size_t>(i * dimension), static_cast<std::size_t>(dimension));
+  }
+  /// Asks for row i + `distance` of this tile, or, past its end, of the one ahead, before it is needed: rows are far
+  /// more than the caches hold, and the arithmetic on a row leaves the memory idle.
+  void prefetch(std::int64_t i, std::int64_t distance) const {
+    const std::int64_t at = (i + distance) * dimension, here = static_cast<std::int64_t>(rows.size());
+    const std::uint16_t* row = rows.data() + at;
+    if (at >= here) {
+      if (at - here + dimension > static_cast<std::int64_t>(ahead.size())) return;
+      row = ahead.data() + (at - here);
+    }
+    for (std::int64_t j = 0; j < dimension; j += 32) __builtin_prefetch(row + j, 0, 2);
   }
   std::int64_t weight(std::int64_t i) const { return weights.empty() ? 1 : weights[static_cast<std::size_t>(i)]; }
 };
