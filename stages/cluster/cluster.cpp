@@ -84,7 +84,7 @@ void describe(config::Section section, ClusterParams& p) {
        {"keep", cluster::EmptyClusters::keep, "its centroid stays"},
        {"refuse", cluster::EmptyClusters::refuse, "the run ends with an error"}},
       "What becomes of a cluster without rows");
-  section.add("init_rounds", &p.kmeans.init_rounds, "Rounds of k-means||").at_least(1);
+  section.add("init_rounds", &p.kmeans.init_rounds, "Rounds in which the parallel start draws candidates").at_least(1);
   section
       .add("bounds_bytes", &p.kmeans.bounds_bytes,
            "Most memory for distance bounds, which spare work and change no result; 0: none")
