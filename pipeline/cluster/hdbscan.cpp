@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -178,26 +177,6 @@ Agreement held_back_agreement(const Model& model, std::int64_t held_back, comm::
   for (std::size_t i = 0; i < before.size(); ++i) agreement.same_noise += (before[i] < 0) == (after.labels[i] < 0);
   agreement.same_noise /= static_cast<double>(held_back);
   return agreement;
-}
-
-double adjusted_rand_index(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
-  MOEX_ASSERT(a.size() == b.size(), "two labellings of the same rows are compared");
-  std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> both;
-  std::map<std::int32_t, std::int64_t> in_a, in_b;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    ++both[{a[i], b[i]}];
-    ++in_a[a[i]];
-    ++in_b[b[i]];
-  }
-  const auto pairs = [](const auto& groups) {
-    double sum = 0;
-    for (const auto& [key, count] : groups) sum += 0.5 * static_cast<double>(count) * static_cast<double>(count - 1);
-    return sum;
-  };
-  const auto n = static_cast<double>(a.size());
-  const double all = 0.5 * n * (n - 1), pairs_a = pairs(in_a), pairs_b = pairs(in_b);
-  const double expected = all > 0 ? pairs_a * pairs_b / all : 0, most = 0.5 * (pairs_a + pairs_b);
-  return most == expected ? 1 : (pairs(both) - expected) / (most - expected);
 }
 
 }  // namespace moextract::cluster::hdbscan

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cluster/agreement.h"
 #include "cluster/hdbscan_spanning_tree.h"
 #include "cluster/hdbscan_tree.h"
 #include "cluster/pca.h"
@@ -103,16 +104,13 @@ Assignment predict(const Model& model, const RowSource& source, Workers& workers
 
 struct Agreement {
   std::int64_t held_back = 0;  ///< rows
-  double ari = 0;              ///< adjusted Rand index of the two labellings of these rows, noise being a label
-  double same_noise = 0;       ///< share of these rows that both or neither call noise
+  double ari = 0;  ///< adjusted Rand index (agreement.h) of the two labellings of these rows, noise being a label
+  double same_noise = 0;  ///< share of these rows that both or neither call noise
 };
 
 /// Collective. How far predict() can be trusted: fits again on the sample less `held_back` of its rows (drawn by seed),
 /// predicts these, and compares with the labels that `model` gave them, both before the noise policy.
 /// Throws UserError (config) if held_back is not within 1 .. rows - 1.
 Agreement held_back_agreement(const Model& model, std::int64_t held_back, comm::Communicator& comm, Workers& workers);
-
-/// 1 for the same partition, about 0 for independent ones. 1 if both have only one group, or no rows.
-double adjusted_rand_index(std::span<const std::int32_t> a, std::span<const std::int32_t> b);
 
 }  // namespace moextract::cluster::hdbscan

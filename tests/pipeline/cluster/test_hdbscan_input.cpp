@@ -278,11 +278,5 @@ TEST(HdbscanExport, ColumnsAndJsonHoldTheTrees) {
   EXPECT_NE(json.find(fmt::format("{{\"id\":300,\"parent\":null,")), std::string::npos) << json;
 }
 
-TEST(AdjustedRandIndex, KnowsSameAndIndependentLabels) {
-  const std::vector<std::int32_t> a = {0, 0, 1, 1, 2, 2}, renamed = {5, 5, -1, -1, 0, 0}, other = {0, 0, 1, 2, 2, 2};
-  EXPECT_EQ(adjusted_rand_index(a, renamed), 1);
-  EXPECT_NEAR(adjusted_rand_index(a, other), 0.4444444444444444, 1e-12);
-}
-
 }  // namespace
 }  // namespace moextract::cluster::hdbscan
