@@ -5,7 +5,7 @@
 #
 # Rows: post-GELU activations of vit-tiny-tin200 if MOEXTRACT_TEST_DATA names the test data, else a Gaussian mixture.
 # The last lines are JSON, one for each dimension: seconds of ours and of each peer, the ratio to the fastest peer, ARI
-# against each. Everything is made under build/bench-hdbscan. THREADS (2) and ROUNDS (2) come from the environment.
+# against each (fast_hdbscan uses an approximate neighbour graph above 30 dimensions). Everything is made under build/bench-hdbscan. THREADS (2) and ROUNDS (2) come from the environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 here=bench/hdbscan_vs_best
@@ -21,7 +21,7 @@ mkdir -p "$work"
 
 if [[ ! -x $work/venv/bin/python ]]; then
   python3 -m venv "$work/venv"
-  "$work/venv/bin/pip" install --quiet hdbscan fast_hdbscan scikit-learn numpy h5py
+  "$work/venv/bin/pip" install --quiet hdbscan fast_hdbscan pynndescent scikit-learn numpy h5py
 fi
 cmake -S . -B "$work/cmake" -DCMAKE_BUILD_TYPE=Release -DMOEXTRACT_BUILD_BENCH=ON -DMOEXTRACT_BUILD_TESTS=OFF > /dev/null
 cmake --build "$work/cmake" --parallel 2 --target bench_hdbscan >&2
