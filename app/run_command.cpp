@@ -5,15 +5,20 @@
 
 #include <algorithm>
 #include <cctype>
-
+#include <chrono>
 #include <optional>
 
 #include "app/session.h"
+#include "app/store_commands.h"
+#include "comm/watched.h"
 #include "core/workers.h"
+#include "run/artefact_lock.h"
+#include "run/explain.h"
 #include "run/log.h"
 #include "run/progress.h"
 #include "run/run_folder.h"
 #include "run/stop.h"
+#include "run/store_survey.h"
 #include "stages/pipeline.h"
 #include "stages/report/report.h"
 
@@ -21,49 +26,16 @@ namespace moextract::app {
 namespace fs = std::filesystem;
 namespace {
 
-/// runs/<name>, with the settings of the command line in its name: other settings are another run.
-fs::path run_folder(const stages::RunConfig& config, const RunOptions& options) {
-  if (!config.run.folder.empty()) return config.run.folder;
-  std::string name = config.run.name;
-  for (const std::string& setting : options.settings) {
-    if (setting.starts_with("run.")) continue;
-    std::string safe = setting;
-    for (char& c : safe) c = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '=' || c == '-' ? c : '_';
-    name += "+" + safe.substr(0, 60);
-  }
-  return fs::path("runs") / name;
-}
-
-std::string state_text(run::ArtefactState state) {
-  switch (state) {
-    case run::ArtefactState::absent:
-      return "to do";
-    case run::ArtefactState::begun:
-      return "begun";
-    case run::ArtefactState::done:
-      return "done";
-    case run::ArtefactState::damaged:
-      return "damaged, to do again";
-  }
-  return "?";
-}
-
 void print_plan(const stages::Pipeline& pipeline, const std::vector<std::string>& wanted, const fs::path& folder,
                 int ranks, int threads) {
   fmt::print("model {}, {} ranks of {} threads, run folder {}\n", pipeline.description().name, ranks, threads,
              folder.string());
   for (const run::StageNode& node : pipeline.graph().nodes()) {
     const bool asked = std::find(wanted.begin(), wanted.end(), node.id) != wanted.end();
-    fmt::print("{:<28} {:<8} {}{}\n", node.id, state_text(pipeline.graph().state(node.id)), node.plan,
+    fmt::print("{:<28} {:<8} {}{}\n", node.id, artefact_state_text(pipeline.graph().state(node.id)), node.plan,
                asked ? "" : " (only if needed)");
     fmt::print("{:<28} {:<8} {}\n", "", "", pipeline.graph().folder(node.id).string());
   }
-}
-
-nlohmann::json stage_folders(const run::StageGraph& graph) {
-  nlohmann::json folders = nlohmann::json::object();
-  for (const run::StageNode& node : graph.nodes()) folders[node.id] = graph.folder(node.id).string();
-  return folders;
 }
 
 /// Reading the configuration, the image sets and the weights' header: on every rank the same, or on none.
@@ -77,26 +49,72 @@ struct Prepared {
 void prepare(const RunOptions& options, Prepared& prepared) {
   stages::read_config(options.config, options.settings, prepared.config);
   prepared.pipeline.emplace(prepared.config);
-  prepared.folder = run_folder(prepared.config, options);
+  prepared.folder = run_folder(prepared.config, options.settings);
   if (options.stage != "report") prepared.wanted = prepared.pipeline->nodes_of(options.stage);
 }
 
-}  // namespace
-
-void run_command(const RunOptions& options, comm::Communicator& comm) {
-  const auto log = run::make_logger(comm.rank(), comm.size(), options.verbose);
-  Prepared prepared;
-  comm.together([&] { prepare(options, prepared); });
-  const stages::Pipeline& pipeline = *prepared.pipeline;
-  const int threads = prepared.config.run.threads > 0 ? prepared.config.run.threads : fair_threads(comm);
-  if (options.dry_run) {
-    if (comm.is_root()) print_plan(pipeline, prepared.wanted, prepared.folder, comm.size(), threads);
-    return;
+void print_reasons(const stages::Pipeline& pipeline, const std::vector<std::string>& wanted) {
+  for (const run::StageNode& node : pipeline.graph().nodes()) {
+    const bool asked = std::find(wanted.begin(), wanted.end(), node.id) != wanted.end();
+    const std::vector<std::string> lines = run::explain(pipeline.graph().store(), node.spec);
+    for (std::size_t i = 0; i < lines.size(); ++i) fmt::print("{:<28} {}\n", i == 0 ? node.id : "", lines[i]);
+    if (!asked) fmt::print("{:<28} (only if needed)\n", "");
   }
-  comm.together([&] {
-    if (comm.is_root()) run::claim_run_folder(prepared.folder, pipeline.identity());
-  });
-  run::install_stop_handlers();
+}
+
+/// Ranks of a job watch over each other through a folder in the store. Collective; null for one rank.
+class Watch {
+ public:
+  Watch(comm::Communicator& world, const stages::RunParams& params) : world_(world) {
+    if (world.size() == 1) return;
+    std::string place;
+    world.together([&] {
+      if (!world.is_root()) return;
+      place = fmt::format("{}.{}", run::ArtefactLock::this_process().token,
+                          std::chrono::system_clock::now().time_since_epoch().count());
+      comm::create_board_folder(run::watch_root(params.store) / place, world.size());
+    });
+    folder_ = run::watch_root(params.store) / world.broadcast_text(place);
+    std::shared_ptr<comm::Board> board;
+    world.together([&] { board = comm::open_folder_board(folder_); });
+    comm::WatchParams watch;
+    watch.deadline = static_cast<double>(params.deadline);
+    watched_ = comm::watch(world, board, watch);
+  }
+  /// Everybody has come out of the last collective, well or by agreement; the folder has done its work.
+  ~Watch() {
+    if (!watched_) return;
+    watched_.reset();
+    if (!world_.is_root()) return;
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+    fs::remove(folder_.parent_path(), ignored);  // only if no other job's folder is in it
+  }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  comm::Communicator& comm() { return watched_ ? *watched_ : world_; }
+
+ private:
+  comm::Communicator& world_;
+  fs::path folder_;
+  std::unique_ptr<comm::Communicator> watched_;
+};
+
+void set_end_time(const stages::RunParams& params) {
+  const auto margin = std::chrono::seconds(params.stop_before_end);
+  if (params.time_limit > 0) {
+    const auto limit = std::chrono::duration<double>(params.time_limit * 60);
+    run::stop_at(std::chrono::system_clock::now() +
+                 std::chrono::duration_cast<std::chrono::system_clock::duration>(limit) - margin);
+  }
+  if (const auto end = run::slurm_end_time()) run::stop_at(*end - margin);
+}
+
+/// All after the plan: makes what is missing, then the record and the report.
+void make_and_report(const RunOptions& options, const Prepared& prepared, int threads, comm::Communicator& comm,
+                     const std::shared_ptr<spdlog::logger>& log) {
+  const stages::Pipeline& pipeline = *prepared.pipeline;
   // A unit of work is one thread's: its kernels stay single-threaded, which makes results independent of the thread
   // count.
   Workers workers(threads, [] { at::set_num_threads(1); });
@@ -123,25 +141,43 @@ void run_command(const RunOptions& options, comm::Communicator& comm) {
   });
 }
 
-bool verify_command(const RunOptions& options) {
-  Prepared prepared;
-  prepare(options, prepared);
-  bool well = true;
-  for (const run::StageNode& node : prepared.pipeline->graph().nodes()) {
-    const fs::path folder = prepared.pipeline->graph().folder(node.id);
-    const run::ArtefactState state = prepared.pipeline->graph().state(node.id);
-    if (state == run::ArtefactState::absent || state == run::ArtefactState::begun) {
-      fmt::print("{}: {}\n", node.id, state_text(state));
-      continue;
-    }
-    const std::vector<std::string> wrong = run::ArtefactStore::verify(folder);
-    fmt::print("{}: {}\n", node.id, wrong.empty() ? "ok" : "BROKEN");
-    for (const std::string& line : wrong) fmt::print("    {}: {}\n", folder.string(), line);
-    if (!wrong.empty())
-      fmt::print("    delete the folder and run again: only this stage and what depends on it are made\n");
-    well = well && wrong.empty();
+}  // namespace
+
+fs::path run_folder(const stages::RunConfig& config, const std::vector<std::string>& settings) {
+  if (!config.run.folder.empty()) return config.run.folder;
+  std::string name = config.run.name;
+  for (const std::string& setting : settings) {
+    if (setting.starts_with("run.")) continue;
+    std::string safe = setting;
+    for (char& c : safe) c = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '=' || c == '-' ? c : '_';
+    name += "+" + safe.substr(0, 60);
   }
-  return well;
+  return fs::path("runs") / name;
+}
+
+void run_command(const RunOptions& options, comm::Communicator& world) {
+  const auto log = run::make_logger(world.rank(), world.size(), options.verbose);
+  Prepared prepared;
+  world.together([&] { prepare(options, prepared); });
+  const stages::Pipeline& pipeline = *prepared.pipeline;
+  const int threads = prepared.config.run.threads > 0 ? prepared.config.run.threads : fair_threads(world);
+  if (options.dry_run || options.explain) {
+    world.together([&] {
+      if (!world.is_root()) return;
+      options.explain ? print_reasons(pipeline, prepared.wanted)
+                      : print_plan(pipeline, prepared.wanted, prepared.folder, world.size(), threads);
+    });
+    return;
+  }
+  world.together([&] {
+    if (!world.is_root()) return;
+    run::claim_run_folder(prepared.folder, pipeline.identity(), stage_folders(pipeline.graph()));
+    run::register_run(prepared.config.run.store, prepared.folder);
+  });
+  run::install_stop_handlers();
+  set_end_time(prepared.config.run);
+  Watch watch(world, prepared.config.run);
+  watch.comm().guard([&] { make_and_report(options, prepared, threads, watch.comm(), log); });
 }
 
 }  // namespace moextract::app

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "stages/run_config.h"
 
 namespace moextract::app {
 
@@ -14,13 +15,14 @@ struct RunOptions {
   std::filesystem::path config;
   std::vector<std::string> settings;  ///< --set, in order
   bool dry_run = false;
+  bool explain = false;
   bool verbose = false;
 };
 
 /// Collective. Runs what is not there yet and prints the table (rank 0, standard output).
 void run_command(const RunOptions& options, comm::Communicator& comm);
 
-/// Checks every hash of the artefacts of a run. Prints what is broken and what to do; returns whether all is well.
-bool verify_command(const RunOptions& options);
+/// runs/<name>, with the settings of the command line in its name: other settings are another run.
+std::filesystem::path run_folder(const stages::RunConfig& config, const std::vector<std::string>& settings);
 
 }  // namespace moextract::app

@@ -27,13 +27,21 @@ constexpr std::size_t bytes_of(ElementType type) {
 template <class T>
 struct ElementOf;
 template <>
-struct ElementOf<std::int32_t> { static constexpr ElementType value = ElementType::int32; };
+struct ElementOf<std::int32_t> {
+  static constexpr ElementType value = ElementType::int32;
+};
 template <>
-struct ElementOf<std::int64_t> { static constexpr ElementType value = ElementType::int64; };
+struct ElementOf<std::int64_t> {
+  static constexpr ElementType value = ElementType::int64;
+};
 template <>
-struct ElementOf<float> { static constexpr ElementType value = ElementType::float32; };
+struct ElementOf<float> {
+  static constexpr ElementType value = ElementType::float32;
+};
 template <>
-struct ElementOf<double> { static constexpr ElementType value = ElementType::float64; };
+struct ElementOf<double> {
+  static constexpr ElementType value = ElementType::float64;
+};
 
 /// Thrown on every rank by agree() when some rank failed, and when a peer is lost.
 class RemoteFailure : public UserError {
@@ -46,9 +54,9 @@ class RemoteFailure : public UserError {
   int rank_;
 };
 
-/// Collective calls (all but rank(), size(), name(), abort()): every rank calls the same ones in the same order with the
-/// same lengths where said; each BLOCKS until its result is there. Buffers are in host memory and belong to the caller.
-/// An object is used by one thread at a time.
+/// Collective calls (all but rank(), size(), name(), abort()): every rank calls the same ones in the same order with
+/// the same lengths where said; each BLOCKS until its result is there. Buffers are in host memory and belong to the
+/// caller. An object is used by one thread at a time.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -64,7 +72,8 @@ class Communicator {
   /// Collective. Returns on no rank before all have come.
   virtual void barrier() = 0;
 
-  /// Collective. `data` has the same length on every rank; afterwards it holds root's content. Any length, beyond 2^31 too.
+  /// Collective. `data` has the same length on every rank; afterwards it holds root's content. Any length, beyond 2^31
+  /// too.
   template <class T>
   void broadcast(std::span<T> data, int root = 0) {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -73,9 +82,9 @@ class Communicator {
   /// Collective. A text of any length from root; what the others pass is ignored.
   std::string broadcast_text(const std::string& text, int root = 0);
 
-  /// Collective, in place, same length everywhere. Exact for integers and for min/max (what a NaN does to min/max is left
-  /// open: check for it first). For floating-point SUMS the order is the back end's own: use all_reduce_ordered where bits
-  /// matter.
+  /// Collective, in place, same length everywhere. Exact for integers and for min/max (what a NaN does to min/max is
+  /// left open: check for it first). For floating-point SUMS the order is the back end's own: use all_reduce_ordered
+  /// where bits matter.
   template <class T>
   void all_reduce(std::span<T> data, Reduction reduction) {
     all_reduce_bytes(data.data(), data.size(), ElementOf<T>::value, reduction);
@@ -86,9 +95,9 @@ class Communicator {
     return value;
   }
 
-  /// Collective sum in rank order 0, 1, 2, ...: the same bits on every rank and on every call with the same inputs and the
-  /// same number of ranks. (For sums that do not depend on the number of ranks either, sum integers.)
-  /// Costs more than all_reduce: every rank receives size() times the data, in pieces that bound the memory (some 32 MiB).
+  /// Collective sum in rank order 0, 1, 2, ...: the same bits on every rank and on every call with the same inputs and
+  /// the same number of ranks. (For sums that do not depend on the number of ranks either, sum integers.) Costs more
+  /// than all_reduce: every rank receives size() times the data, in pieces that bound the memory (some 32 MiB).
   void all_reduce_ordered(std::span<double> data);
   void all_reduce_ordered(std::span<float> data);
 
@@ -123,11 +132,30 @@ class Communicator {
     agree(error);
   }
 
+  /// Collective. Runs `work`, which makes collective calls itself, and settles its outcome. An error that all ranks
+  /// have agreed on inside passes through. Any other may be this rank's alone while the others wait in another
+  /// collective: plain back ends trust that it is not; a watched communicator (watched.h) finds out and ends the job if
+  /// need be.
+  template <class F>
+  void guard(F&& work) {
+    std::exception_ptr error;
+    try {
+      work();
+    } catch (const RemoteFailure&) {
+      throw;
+    } catch (...) {
+      error = std::current_exception();
+    }
+    settle(error);
+  }
+
   /// Not collective. Ends all ranks at once; does not return. The last resort of a rank that cannot reach the others.
   [[noreturn]] virtual void abort(ExitCode code) noexcept = 0;
 
  protected:
   Communicator() = default;
+  /// The end of a guarded section; see guard().
+  virtual void settle(std::exception_ptr mine) { agree(mine); }
   virtual void broadcast_bytes(std::span<std::byte> data, int root) = 0;
   virtual void all_reduce_bytes(void* data, std::size_t count, ElementType type, Reduction reduction) = 0;
   virtual std::vector<std::byte> all_gather_bytes(std::span<const std::byte> mine) = 0;

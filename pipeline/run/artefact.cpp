@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <chrono>
 
+#include "comm/watched.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
@@ -39,6 +40,30 @@ json read_manifest(const fs::path& folder) {
   return manifest;
 }
 
+/// `key`: all of it, or its beginning.
+ArtefactState state_in(const fs::path& place, const std::string& key, std::string* why) {
+  if (!fs::exists(place)) return ArtefactState::absent;
+  if (!fs::exists(place / kDone)) return ArtefactState::begun;
+  const auto damaged = [&](const std::string& reason) {
+    if (why != nullptr) *why = reason;
+    return ArtefactState::damaged;
+  };
+  try {
+    const json manifest = read_manifest(place);
+    if (!manifest.at("key").get<std::string>().starts_with(key)) return damaged("manifest.json is of another artefact");
+    for (const auto& [name, facts] : manifest.at("files").items()) {
+      std::error_code error;
+      const auto size = fs::file_size(place / name, error);
+      if (error) return damaged(name + " is missing");
+      if (size != facts.at("bytes").get<std::uintmax_t>())
+        return damaged(name + " has another size than when it was written");
+    }
+  } catch (const std::exception& error) {
+    return damaged(error.what());
+  }
+  return ArtefactState::done;
+}
+
 }  // namespace
 
 std::string ArtefactSpec::key() const {
@@ -55,36 +80,45 @@ std::string ArtefactSpec::folder_name() const {
 ArtefactStore::ArtefactStore(fs::path root) : root_(std::move(root)) {}
 
 ArtefactState ArtefactStore::state(const ArtefactSpec& spec, std::string* why) const {
-  const fs::path place = folder(spec);
-  if (!fs::exists(place)) return ArtefactState::absent;
-  if (!fs::exists(place / kDone)) return ArtefactState::begun;
-  const auto damaged = [&](const std::string& reason) {
-    if (why != nullptr) *why = reason;
-    return ArtefactState::damaged;
-  };
-  try {
-    const json manifest = read_manifest(place);
-    if (manifest.at("key") != spec.key()) return damaged("manifest.json is of another artefact");
-    for (const auto& [name, facts] : manifest.at("files").items()) {
-      std::error_code error;
-      const auto size = fs::file_size(place / name, error);
-      if (error) return damaged(name + " is missing");
-      if (size != facts.at("bytes").get<std::uintmax_t>())
-        return damaged(name + " has another size than when it was written");
-    }
-  } catch (const std::exception& error) {
-    return damaged(error.what());
-  }
-  return ArtefactState::done;
+  return state_in(folder(spec), spec.key(), why);
+}
+
+ArtefactState ArtefactStore::state_of(const fs::path& folder, std::string* why) {
+  const std::string name = folder.filename().string();
+  return state_in(folder, name.substr(name.rfind('-') + 1), why);
 }
 
 fs::path ArtefactStore::begin(const ArtefactSpec& spec) const {
   const fs::path place = folder(spec);
   make_folder(place);
-  std::error_code error;
-  fs::remove(place / kDone, error);
-  if (error) fail(ExitCode::storage, "{}: cannot be removed ({})", (place / kDone).string(), error.message());
+  invalidate(place);
   return place;
+}
+
+void ArtefactStore::invalidate(const fs::path& folder) {
+  if (!fs::exists(folder / kDone)) return;
+  std::map<std::string, fs::path> wrong = data_files(folder);
+  try {
+    const std::string text = read_text_file(folder / kManifest);
+    if (hash_text(text) + "\n" == read_text_file(folder / kDone)) {
+      const json manifest = read_manifest(folder);
+      for (const auto& [name, facts] : manifest.at("files").items()) {
+        if (!fs::exists(folder / name)) continue;
+        comm::note_progress();
+        if (hash_file(folder / name) == facts.at("xxh3_128").get<std::string>()) wrong.erase(name);
+      }
+    }
+  } catch (const std::exception&) {
+    wrong = data_files(folder);
+  }
+  // DONE goes first: if this is interrupted, the folder is one that has been begun.
+  std::vector<fs::path> gone{folder / kDone, folder / kManifest};
+  for (const auto& [name, path] : wrong) gone.push_back(path);
+  for (const fs::path& path : gone) {
+    std::error_code error;
+    fs::remove(path, error);
+    if (error) fail(ExitCode::storage, "{}: cannot be removed ({})", path.string(), error.message());
+  }
 }
 
 void ArtefactStore::finish(const ArtefactSpec& spec, const Provenance& provenance) const {
@@ -96,6 +130,7 @@ void ArtefactStore::finish(const ArtefactSpec& spec, const Provenance& provenanc
       continue;
     }
     files[name] = {{"bytes", fs::file_size(path)}, {"xxh3_128", hash_file(path)}};
+    comm::note_progress();  // the other ranks wait, and there may be terabytes
   }
   const json manifest{{"format", "moextract-manifest"},
                       {"format_version", 1},
@@ -117,8 +152,8 @@ void ArtefactStore::finish(const ArtefactSpec& spec, const Provenance& provenanc
   write_file_atomically(place / kDone, hash_text(text) + "\n");
 }
 
-json ArtefactStore::manifest(const ArtefactSpec& spec) const {
-  return read_manifest(folder(spec));
+json ArtefactStore::manifest_of(const fs::path& folder) {
+  return read_manifest(folder);
 }
 
 std::vector<std::string> ArtefactStore::verify(const fs::path& folder) {

@@ -44,19 +44,28 @@ class ArtefactStore {
  public:
   explicit ArtefactStore(std::filesystem::path root);
 
+  const std::filesystem::path& root() const { return root_; }
   std::filesystem::path folder(const ArtefactSpec& spec) const { return root_ / spec.folder_name(); }
   /// done: DONE and manifest are there, the manifest is of this key, every file has its size. damaged: DONE is there,
   /// but something of the rest is not (`why` says what).
   ArtefactState state(const ArtefactSpec& spec, std::string* why = nullptr) const;
-  /// Makes the folder, and takes DONE away from a damaged one so that the stage runs again.
+  /// The same of a folder whose spec is not known: the manifest's key must fit the folder's name.
+  static ArtefactState state_of(const std::filesystem::path& folder, std::string* why = nullptr);
+  /// Makes the folder, and takes DONE away from a damaged one (see invalidate()) so that the stage runs again.
   std::filesystem::path begin(const ArtefactSpec& spec) const;
   /// Sweeps unfinished files, hashes all others, writes the manifest, then DONE.
   void finish(const ArtefactSpec& spec, const Provenance& provenance) const;
   /// The manifest of a finished artefact. Throws UserError (input) if it cannot be read.
-  nlohmann::json manifest(const ArtefactSpec& spec) const;
+  nlohmann::json manifest(const ArtefactSpec& spec) const { return manifest_of(folder(spec)); }
+  static nlohmann::json manifest_of(const std::filesystem::path& folder);
 
   /// Compares every file of a finished artefact with the hash in its manifest; returns what is wrong, one line each.
   static std::vector<std::string> verify(const std::filesystem::path& folder);
+
+  /// Takes DONE away, and every file that is not what the manifest says, so that the stage makes these again and keeps
+  /// the others; if the manifest itself is damaged nothing can be trusted and all files go. Does nothing to a folder
+  /// without DONE. Throws UserError (storage).
+  static void invalidate(const std::filesystem::path& folder);
 
  private:
   std::filesystem::path root_;

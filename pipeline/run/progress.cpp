@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "comm/watched.h"
+
 namespace moextract::run {
 namespace {
 
@@ -36,6 +38,7 @@ Progress::~Progress() {
 }
 
 void Progress::add(std::int64_t units, const std::string& note) {
+  comm::note_progress();
   const std::lock_guard lock(mutex_);
   done_ += units;
   if (!note.empty()) note_ = note;

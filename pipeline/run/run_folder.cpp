@@ -2,12 +2,13 @@
 
 #include <fmt/ranges.h>
 
-#include <set>
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "run/json_differences.h"
 
 namespace moextract::run {
 namespace fs = std::filesystem;
@@ -16,38 +17,17 @@ namespace {
 
 constexpr const char* kRecord = "run.json";
 
-std::string dotted(std::string pointer) {
-  pointer.erase(0, 1);
-  for (char& c : pointer) c = c == '/' ? '.' : c;
-  return pointer;
-}
-
-std::vector<std::string> differences(const json& there, const json& here) {
-  const json a = there.flatten(), b = here.flatten();
-  std::set<std::string> keys;
-  for (const auto& [key, value] : a.items()) keys.insert(key);
-  for (const auto& [key, value] : b.items()) keys.insert(key);
-  std::vector<std::string> lines;
-  for (const std::string& key : keys) {
-    const std::string old_value = a.contains(key) ? a.at(key).dump() : "nothing";
-    const std::string new_value = b.contains(key) ? b.at(key).dump() : "nothing";
-    if (old_value != new_value)
-      lines.push_back(fmt::format("{} ({} there, {} now)", dotted(key), old_value, new_value));
-  }
-  return lines;
-}
-
 }  // namespace
 
-void claim_run_folder(const fs::path& folder, const json& settings) {
+void claim_run_folder(const fs::path& folder, const json& settings, const json& stages) {
   if (fs::exists(folder / kRecord)) {
     const json record = json::parse(read_text_file(folder / kRecord), nullptr, false);
-    if (record.is_discarded() || !record.contains("settings")) {
+    if (!record.is_object() || !record.contains("settings")) {
       fail(ExitCode::conflict,
            "{}: is damaged. Delete it (artefacts are kept elsewhere) or choose another folder by --set run.folder=...",
            (folder / kRecord).string());
     }
-    const std::vector<std::string> changed = differences(record.at("settings"), settings);
+    const std::vector<std::string> changed = json_differences(record.at("settings"), settings);
     if (!changed.empty()) {
       const std::size_t shown = std::min<std::size_t>(changed.size(), 5);
       fail(ExitCode::conflict,
@@ -63,7 +43,21 @@ void claim_run_folder(const fs::path& folder, const json& settings) {
     fail(ExitCode::conflict, "{}: is not empty and not a run's folder. Choose another one by --set run.folder=...",
          folder.string());
   }
-  write_run_record(folder, settings, json::object());
+  write_run_record(folder, settings, stages);
+}
+
+bool is_run_folder(const fs::path& folder) {
+  return fs::exists(folder / kRecord);
+}
+
+json read_run_record(const fs::path& folder) {
+  const json record = json::parse(read_text_file(folder / kRecord), nullptr, false);
+  if (!record.is_object() || !record.contains("settings") || !record.contains("stages") ||
+      !record["stages"].is_object()) {
+    fail(ExitCode::input, "{}: is damaged. Run the configuration again with run.folder={}, or delete the folder",
+         (folder / kRecord).string(), folder.string());
+  }
+  return record;
 }
 
 void write_run_record(const fs::path& folder, const json& settings, const json& stages) {

@@ -7,8 +7,11 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/file.h"
+#include "run/artefact_lock.h"
 #include "run/progress.h"
 #include "run/stop.h"
+#include "run/store_survey.h"
 
 namespace moextract::run {
 namespace {
@@ -44,6 +47,23 @@ std::vector<std::size_t> StageGraph::closure(const std::vector<std::string>& wan
   return order;
 }
 
+std::optional<double> StageGraph::find(const StageNode& node, Context& context) const {
+  comm::Communicator& comm = context.comm;
+  double seconds = -1;
+  comm.together([&] {
+    if (!comm.is_root()) return;
+    std::string why;
+    const ArtefactState state = store_.state(node.spec, &why);
+    if (state == ArtefactState::done) seconds = store_.manifest(node.spec).value("seconds", 0.0);
+    if (state == ArtefactState::damaged) {
+      context.log->warn("{}: {} is damaged ({}); the stage is run again", node.id, store_.folder(node.spec).string(),
+                        why);
+    }
+  });
+  comm.broadcast(std::span<double>(&seconds, 1));
+  return seconds < 0 ? std::nullopt : std::optional(seconds);
+}
+
 std::vector<StageOutcome> StageGraph::execute(const std::vector<std::string>& wanted, Context& context,
                                               const std::string& program_version) const {
   comm::Communicator& comm = context.comm;
@@ -52,40 +72,49 @@ std::vector<StageOutcome> StageGraph::execute(const std::vector<std::string>& wa
   std::vector<StageOutcome> outcomes;
   for (const std::size_t index : closure(wanted)) {
     const StageNode& node = nodes_[index];
-    std::int32_t done = 0;
-    comm.together([&] {
-      if (!comm.is_root()) return;
-      std::string why;
-      const ArtefactState state = store_.state(node.spec, &why);
-      done = state == ArtefactState::done ? 1 : 0;
-      if (state == ArtefactState::damaged) {
-        context.log->warn("{}: {} is damaged ({}); the stage is run again", node.id, store_.folder(node.spec).string(),
-                          why);
-      }
-      if (!done) store_.begin(node.spec);
-    });
-    comm.broadcast(std::span<std::int32_t>(&done, 1));
-    if (done) {
-      const double seconds = comm.is_root() ? store_.manifest(node.spec).value("seconds", 0.0) : 0.0;
+    if (std::optional<double> seconds = find(node, context)) {
       context.log->info("{}: already there ({})", node.id, store_.folder(node.spec).string());
-      outcomes.push_back({node.id, true, seconds});
+      outcomes.push_back({node.id, true, *seconds});
       continue;
     }
     if (comm.all_reduce_value<std::int32_t>(stop_requested() ? 1 : 0, comm::Reduction::max) > 0) {
       fail(ExitCode::resume,
            "asked to stop before stage {}; finished stages are kept. Run the same command again to go on", node.id);
     }
+    std::unique_ptr<ArtefactLock> lock;
+    comm.together([&] {
+      if (!comm.is_root()) return;
+      make_folder(store_.root());
+      lock = std::make_unique<ArtefactLock>(lock_path(store_.folder(node.spec)), *context.log,
+                                            [] { return !stop_requested(); });
+    });
+    // Somebody else may have made it while this run waited for the lock.
+    if (std::optional<double> seconds = find(node, context)) {
+      context.log->info("{}: made by another process meanwhile ({})", node.id, store_.folder(node.spec).string());
+      outcomes.push_back({node.id, true, *seconds});
+      continue;
+    }
+    comm.together([&] {
+      if (comm.is_root()) store_.begin(node.spec);
+    });
     context.log->info("{}: begins, into {}", node.id, store_.folder(node.spec).string());
     const auto start = std::chrono::steady_clock::now();
     Provenance provenance;
-    comm.together([&] { provenance.counts = node.run(context, store_.folder(node.spec)); });
+    comm.guard([&] { provenance.counts = node.run(context, store_.folder(node.spec)); });
     provenance.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     provenance.program_version = program_version;
     provenance.ranks = comm.size();
     provenance.threads = context.workers.size();
     provenance.hosts.assign(hosts.begin(), hosts.end());
     comm.together([&] {
-      if (comm.is_root()) store_.finish(node.spec, provenance);
+      if (!comm.is_root()) return;
+      if (!lock->held()) {
+        fail(ExitCode::conflict,
+             "{}: another process has taken over this artefact, because this one gave no sign of life for too long. "
+             "Run the same command again to wait for it",
+             store_.folder(node.spec).string());
+      }
+      store_.finish(node.spec, provenance);
     });
     context.log->info("{}: done in {}", node.id, duration_text(provenance.seconds));
     outcomes.push_back({node.id, false, provenance.seconds});

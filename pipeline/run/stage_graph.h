@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct Context {
 };
 
 /// One stage of a run. `run` is collective: called on every rank, with the artefact's folder; it returns what it
-/// counted (rank 0's is recorded). Errors of single ranks are agreed on by the caller.
+/// counted (rank 0's is recorded). It runs inside of Communicator::guard().
 struct StageNode {
   std::string id;  ///< "collect", "assemble/experts"
   ArtefactSpec spec;
@@ -50,15 +51,18 @@ class StageGraph {
   ArtefactState state(const std::string& id, std::string* why = nullptr) const {
     return store_.state(node(id).spec, why);
   }
+  const ArtefactStore& store() const { return store_; }
   nlohmann::json manifest(const std::string& id) const { return store_.manifest(node(id).spec); }
 
   /// Collective. Makes what is not there of the nodes named and of all that they need. Rank 0 decides what is there, so
-  /// that ranks cannot disagree. An error leaves all finished artefacts, and what a stage finished of its own, in
-  /// place.
+  /// that ranks cannot disagree; it holds the artefact's lock while a stage runs. An error leaves all finished
+  /// artefacts, and what a stage finished of its own, in place.
   std::vector<StageOutcome> execute(const std::vector<std::string>& wanted, Context& context,
                                     const std::string& program_version) const;
 
  private:
+  /// Collective. Seconds that a finished artefact took, or nothing if it is not there.
+  std::optional<double> find(const StageNode& node, Context& context) const;
   std::vector<std::size_t> closure(const std::vector<std::string>& wanted) const;
   ArtefactStore store_;
   std::vector<StageNode> nodes_;
