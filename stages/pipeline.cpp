@@ -131,7 +131,9 @@ const moe::LoadedModel& Pipeline::dense() {
   if (!dense_) {
     const fs::path path = trains_ ? graph_.folder("train") / kModelFile : config_.model.weights;
     moe::LoadedModel loaded = moe::load_model(path, description_);
-    loaded.description.preprocess = description_.preprocess;  // the configuration may override the file's
+    // The configuration may override what the file says.
+    loaded.description.preprocess = description_.preprocess;
+    loaded.description.vit.short_last_block = description_.vit.short_last_block;
     dense_ = std::make_unique<moe::LoadedModel>(std::move(loaded));
   }
   return *dense_;

@@ -12,13 +12,14 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/bench/kmeans_vs_best
+# shellcheck source=bench/kmeans_vs_best/prepare.sh
 source "$here/prepare.sh"
 iterations=${BENCH_ITERATIONS:-20} rounds=${BENCH_ROUNDS:-2}
 peers=${BENCH_PEERS:-"faiss scikit-learn scikit-learn-intelex superkmeans"}
 for k in $ks; do
   results=$data/results.$k.jsonl
   : > "$results"
-  for round in $(seq "$rounds"); do
+  for _ in $(seq "$rounds"); do
     for name in moextract $peers; do
       if [ "$name" = moextract ]; then
         line=$("$driver" "$rows_file" 768 "$rows_file.$k.f32" "$k" "$iterations" "$threads")

@@ -10,8 +10,8 @@
 namespace moextract::moe {
 namespace {
 
-constexpr double kUnits = 0x1.0p20;
-constexpr double kLargestTerm = 0x1.0p40;  // of one micro-batch; 2^43 units are left for 2^3 such, 2^20 ordinary ones
+constexpr double kUnits = 0x1.0p24;
+constexpr double kLargestTerm = 0x1.0p36;  // of one micro-batch: sums of 2^3 such fit, or of 2^20 ordinary ones
 
 std::int64_t to_units(double value) {
   if (!(std::abs(value) < kLargestTerm)) {

@@ -1,7 +1,7 @@
 // Second moments of hidden values, expert by expert, streamed over all tokens: what selection by expected output error
 // and least-squares compensation need.
 //
-// A micro-batch's products are float32 (one thread, fixed order); each becomes integers of 2^-20 units, and integers
+// A micro-batch's products are float32 (one thread, fixed order); each becomes integers of 2^-24 units, and integers
 // are summed: the result is the same bits on any number of ranks and threads. Error of a sum of n products: n_batches *
 // 2^-21 absolute from the rounding to units, beside the float32 products' own.
 #pragma once

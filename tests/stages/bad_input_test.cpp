@@ -86,7 +86,7 @@ TEST(BadInput, NotANumberInWeightsAndActivations) {
   });
   tensors["blocks.1.mlp.fc1.bias"][3] = 1e6F;  // finite in float32, not in float16
   moe::save_model(small.file("huge.safetensors"), description, tensors);
-  expect_error(ExitCode::numerics, {"layer 1", "shard"}, [&] {
+  expect_error(ExitCode::numerics, {"layer 1", "neuron 3", "image 0"}, [&] {
     run_stages(small.config({"model.weights=" + small.file("huge.safetensors").string()}), 3, 1, {"collect"});
   });
 }
@@ -151,10 +151,10 @@ TEST(BadInput, TruncatedImagesStopOrAreSkippedAndCounted) {
 TEST(BadInput, AFolderOfAnotherConfigurationIsLeftAlone) {
   const SmallRun small;
   const std::filesystem::path folder = small.file("run");
-  run::claim_run_folder(folder, Pipeline(small.config({})).identity());
-  run::claim_run_folder(folder, Pipeline(small.config({})).identity());
+  run::claim_run_folder(folder, Pipeline(small.config({})).identity(), nlohmann::json::object());
+  run::claim_run_folder(folder, Pipeline(small.config({})).identity(), nlohmann::json::object());
   expect_error(ExitCode::conflict, {"cluster.k", "3 there", "5 now", "run.folder"},
-               [&] { run::claim_run_folder(folder, Pipeline(small.config({"cluster.k=5"})).identity()); });
+               [&] { run::claim_run_folder(folder, Pipeline(small.config({"cluster.k=5"})).identity(), nlohmann::json::object()); });
 }
 
 }  // namespace

@@ -33,7 +33,9 @@ TEST(ChooseTokens, AreDifferentAscendingAndInRange) {
       EXPECT_TRUE(std::adjacent_find(tokens.begin(), tokens.end(), std::greater_equal<>()) == tokens.end());
       EXPECT_GE(tokens.front(), mode == ClassToken::never ? 1 : 0);
       EXPECT_LT(tokens.back(), 197);
-      if (mode == ClassToken::always) EXPECT_EQ(tokens.front(), 0);
+      if (mode == ClassToken::always) {
+        EXPECT_EQ(tokens.front(), 0);
+      }
       seen.insert(tokens.begin(), tokens.end());
     }
     EXPECT_GE(seen.size(), 196u) << "every position is drawn sooner or later";

@@ -123,7 +123,9 @@ TEST(Pipeline, EvaluationCountsEveryImageOnceAndMatchesItsOwnForward) {
   EXPECT_EQ(evaluation["images"], 40);
   const moe::LoadedModel model = moe::load_model(small.weights_file(), std::nullopt);
   const auto network = moe::make_network(model.description, model.tensors);
-  const auto set = data::open_image_set({.source = small.file("val-images-idx3-ubyte")});
+  data::ImageSetParams images;
+  images.source = small.file("val-images-idx3-ubyte");
+  const auto set = data::open_image_set(images);
   std::int64_t right = 0;
   for (std::int64_t i = 0; i < set->size(); ++i) {
     const model::InputBatch batch = model::load_batch(*set, model.description.preprocess, i, 1, model::BadImages::stop);

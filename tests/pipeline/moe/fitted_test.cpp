@@ -199,7 +199,7 @@ class FittedLayer : public testing::TestWithParam<Storage> {
             .neurons = sets,
             .prefix_tokens = 1,
             .storage = GetParam(),
-            .ridge = 1e-6};
+            .ridge = 1e-3};
   }
 };
 
