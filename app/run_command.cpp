@@ -3,10 +3,13 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cctype>
 #include <chrono>
 #include <optional>
+#include <set>
 
 #include "app/session.h"
 #include "app/store_commands.h"
@@ -111,6 +114,15 @@ void set_end_time(const stages::RunParams& params) {
   if (const auto end = run::slurm_end_time()) run::stop_at(*end - margin);
 }
 
+/// Collective. The nodes of the run, each once.
+std::vector<std::string> hosts_of(comm::Communicator& comm) {
+  char name[256] = "unknown";
+  gethostname(name, sizeof(name) - 1);
+  const std::vector<std::string> all = comm.all_gather_text(name);
+  const std::set<std::string> unique(all.begin(), all.end());
+  return {unique.begin(), unique.end()};
+}
+
 /// All after the plan: makes what is missing, then the record and the report.
 void make_and_report(const RunOptions& options, const Prepared& prepared, int threads, comm::Communicator& comm,
                      const std::shared_ptr<spdlog::logger>& log) {
@@ -123,7 +135,7 @@ void make_and_report(const RunOptions& options, const Prepared& prepared, int th
   stages::ReportFacts facts{.program_version = MOEXTRACT_VERSION,
                             .ranks = comm.size(),
                             .threads_per_rank = threads,
-                            .hosts = {},
+                            .hosts = hosts_of(comm),
                             .outcomes = {}};
   if (options.stage != "report") facts.outcomes = pipeline.graph().execute(prepared.wanted, context, MOEXTRACT_VERSION);
   comm.together([&] {
