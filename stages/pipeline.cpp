@@ -217,7 +217,7 @@ void Pipeline::add_moments() {
          "x");
   }
   const data::ImageSet& set = need_images("calibration", "moments");
-  const double bytes = moment_bytes(config_.cluster.kmeans.k, description_.vit.hidden);
+  const double bytes = moment_bytes(config_.cluster.kmeans.k, description_.vit.hidden, description_.vit.width);
   std::vector<std::string> needs = dense_needs_;
   needs.emplace_back("cluster");
   add_node("moments", kMomentsVersion,

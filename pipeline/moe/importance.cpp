@@ -50,8 +50,12 @@ std::vector<CalibrationTrace> trace_network(const model::Network& network, const
   });
   const at::Tensor chosen = at::log_softmax(logits, 1).gather(1, draw_classes(logits, image_ids, seed).unsqueeze(1));
   chosen.sum().backward();
-  for (std::size_t layer = 0; layer < traces.size(); ++layer) traces[layer].g = outputs[layer].grad().square().sum(-1);
+  for (std::size_t layer = 0; layer < traces.size(); ++layer) traces[layer].gradient = outputs[layer].grad();
   return traces;
+}
+
+at::Tensor CalibrationTrace::g() const {
+  return gradient.defined() ? gradient.square().sum(-1) : at::Tensor();
 }
 
 at::Tensor importance_weights(const at::Tensor& g, std::int64_t prefix) {
@@ -63,6 +67,12 @@ at::Tensor importance_weights(const at::Tensor& g, std::int64_t prefix) {
   const at::Tensor w = (0.1 + 0.9 * (all / mean.clamp_min(1e-300)).sqrt()).clamp_max(100.0);
   const at::Tensor scaled = w / w.narrow(1, prefix, patches).mean(1, /*keepdim=*/true);
   return at::where(mean > 0, scaled, at::ones_like(w)).to(at::kFloat);
+}
+
+at::Tensor gradient_directions(const at::Tensor& gradient) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor length = gradient.square().sum(-1, /*keepdim=*/true).sqrt();
+  return at::where(length > 0, gradient / length, at::zeros_like(gradient));
 }
 
 }  // namespace moextract::moe

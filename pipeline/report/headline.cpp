@@ -87,14 +87,25 @@ void add_uncertainty(const Variant& subject, const Variant& dense, std::vector<s
                     count_text(subject.images), count_text(dense.images)));
   }
   const double difference = *subject.top1() - *dense.top1();
-  const double error = std::hypot(*subject.top1_standard_error(), *dense.top1_standard_error());
-  std::string text =
-      fmt::format("Difference to the dense model: {}{} points, standard error {} points (unpaired, {} images)",
-                  difference > 0 ? "+" : "", fixed_text(difference * 100, 1), fixed_text(error * 100, 1),
-                  count_text(subject.images));
-  // Both models saw the same images, so the true error of the difference is usually smaller; only counts are here.
-  if (std::abs(difference) < 2 * error) text += "; by these counts alone the two cannot be told apart";
+  // Both models saw the same images: where the answers were kept, the images that differ say how sure the difference
+  // is.
+  const Number paired = subject.paired_standard_error();
+  const double error = paired ? *paired : std::hypot(*subject.top1_standard_error(), *dense.top1_standard_error());
+  std::string text = fmt::format("Difference to the dense model: {}{} points, standard error {} points ({}, {} images)",
+                                 difference > 0 ? "+" : "", fixed_text(difference * 100, 1), fixed_text(error * 100, 1),
+                                 paired ? "paired" : "unpaired", count_text(subject.images));
+  if (std::abs(difference) < 2 * error) {
+    text += paired ? "; by these images the two cannot be told apart"
+                   : "; by these counts alone the two cannot be told apart";
+  }
   details.push_back(text + ".");
+  if (paired && subject.agreeing) {
+    details.push_back(
+        fmt::format("Both give the same class for {} of the images; {} images are right with the dense model only, {} "
+                    "with the reduced one only.",
+                    percent_text(ratio(as_number(subject.agreeing), as_number(subject.images))),
+                    count_text(subject.lost), count_text(subject.gained)));
+  }
 }
 
 void add_rival(const Results& results, const Variant& subject, const Variant& dense,

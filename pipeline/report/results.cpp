@@ -156,12 +156,18 @@ Variant parse_variant(const Node& node) {
   variant.macs_per_image = node.number("macs_per_image");
   variant.parameters = node.count("parameters");
   variant.images_per_second = node.number("images_per_second");
+  const Node versus = node.node("versus_dense");
+  variant.gained = versus.count("gained");
+  variant.lost = versus.count("lost");
+  variant.agreeing = versus.count("agreeing");
   // A page that says 104 % correct would be believed by nobody; better no page than that one.
   const auto contradicts = [](Count part, Count whole) { return part && whole && *part > *whole; };
   if (contradicts(variant.top1_correct, variant.images) || contradicts(variant.top5_correct, variant.images) ||
-      contradicts(variant.top1_correct, variant.top5_correct)) {
+      contradicts(variant.top1_correct, variant.top5_correct) || contradicts(variant.gained, variant.top1_correct) ||
+      contradicts(variant.lost, variant.images) || contradicts(variant.agreeing, variant.images)) {
     fail(ExitCode::input,
-         "results file: the counts of variant '{}' contradict each other (top-1 <= top-5 <= images); "
+         "results file: the counts of variant '{}' contradict each other (top-1 <= top-5 <= images, as many gained at "
+         "most as right); "
          "evaluate it again",
          variant.name);
   }
@@ -200,6 +206,12 @@ Number Variant::top1_standard_error() const {
   const Number p = top1();
   if (!p) return {};
   return std::sqrt(*p * (1 - *p) / static_cast<double>(*images));
+}
+
+Number Variant::paired_standard_error() const {
+  if (!gained || !lost || !images || *images <= 0) return {};
+  const double n = static_cast<double>(*images), b = static_cast<double>(*gained), c = static_cast<double>(*lost);
+  return std::sqrt(b + c - (b - c) * (b - c) / n) / n;
 }
 
 const Variant* Results::dense() const {

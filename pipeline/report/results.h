@@ -22,7 +22,9 @@ namespace moextract {
 //    "data":     {"calibration"|"train"|"validation": {"summary", "images", "skipped"}},
 //    "variants": [{"name" *: "dense|vbp|vbp-finetuned|experts|experts-finetuned", "label", "method": "dense|vbp|moee",
 //                  "finetuned": bool, "images" *, "skipped", "top1_correct" *, "top5_correct", "macs_per_image" *,
-//                  "parameters" *, "images_per_second"}],
+//                  "parameters" *, "images_per_second",
+//                  "versus_dense": {"gained": images only this one gets right, "lost": only the dense model,
+//                                   "agreeing": the same class from both}}],
 //    "layers":   [{"layer", "kind": "experts|dense|pruned", "k", "hidden", "sizes": [int], "union", "sum_sizes",
 //                  "token_share": [number], "active_share"}],
 //    "vbp_layers": [{"layer", "hidden", "kept"}],
@@ -48,11 +50,15 @@ struct Variant {
   std::string method;  ///< "dense", "vbp" or "moee"; made from name when the file has none
   bool finetuned = false;
   Count images, skipped, top1_correct, top5_correct, parameters;
+  Count gained, lost, agreeing;  ///< image by image against the dense model
   Number macs_per_image, images_per_second;
 
   Number top1() const;                 ///< share of images in 0..1
   Number top5() const;                 ///< share of images in 0..1
   Number top1_standard_error() const;  ///< sqrt(p (1 - p) / N), the binomial standard error of top1()
+  /// Standard error of top1() minus the dense model's, from the images on which they differ: sqrt(b + c - (b - c)^2 /
+  /// N) / N with b gained and c lost; nothing where these are unknown.
+  Number paired_standard_error() const;
 };
 
 struct Layer {

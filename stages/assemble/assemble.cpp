@@ -153,6 +153,13 @@ void describe(config::Section section, AssembleParams& p) {
            "Find p by itself: mean share of hidden neurons that a token uses, the router's products counted in")
       .at_least(0)
       .at_most(1);
+  section
+      .add("target_parameters", &p.target_parameters,
+           "least_squares with shared storage: first cut neurons from whole layers until the model has this share of "
+           "the "
+           "dense model's parameters, then choose experts among the rest")
+      .at_least(0)
+      .at_most(1);
   section.add_enum<moe::Storage>("storage", p.storage,
                                  {{"shared", moe::Storage::shared, "one copy of each neuron that any expert uses"},
                                   {"own_output", moe::Storage::own_output,
@@ -168,6 +175,28 @@ void describe(config::Section section, AssembleParams& p) {
   section.add("min_neurons", &p.min_neurons, "Neurons that an expert keeps at least").at_least(1).in("neurons");
   section.add("ridge", &p.ridge, "least_squares: share of the mean variance added to the diagonal of second moments")
       .at_least(1e-9);
+  section
+      .add("fisher", &p.fisher,
+           "least_squares: when neurons are chosen, share of the gradients' directions in the metric of the output "
+           "error; "
+           "0: all directions count alike")
+      .at_least(0)
+      .at_most(1);
+  section
+      .add("pooled_tokens", &p.pooled_tokens,
+           "least_squares: mix this many tokens' worth of the whole layer's second moments into those of each expert")
+      .at_least(0)
+      .in("tokens");
+  section
+      .add("expert_power", &p.expert_power,
+           "least_squares: scores of an expert are divided by this power of their mean, relative to its layer")
+      .at_least(0)
+      .at_most(1);
+  section
+      .add("layer_power", &p.layer_power,
+           "least_squares: scores of a layer are multiplied by this power of its mean squared gradient")
+      .at_least(0)
+      .at_most(2);
 }
 
 void describe(config::Section section, VbpParams& p) {

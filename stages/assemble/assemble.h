@@ -14,7 +14,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kAssembleVersion = 2;
+inline constexpr int kAssembleVersion = 3;
 
 enum class Method {
   variance,      ///< MoEE, arXiv 2505.15414: neurons by variance within clusters, routing by cosine to the mean input
@@ -27,10 +27,15 @@ struct AssembleParams {
   std::optional<double> target_macs;  ///< instead of share: MACs of the whole model / dense
   std::optional<double>
       target_active;  ///< instead of share: mean share of hidden neurons a token uses, router included
+  std::optional<double> target_parameters;  ///< least_squares, shared storage: parameters of the whole model / dense
   moe::Storage storage = moe::Storage::shared;
   moe::Compensation compensation = moe::Compensation::mean_shift;
   std::int64_t min_neurons = 8;  ///< of an expert
-  double ridge = 1e-3;  ///< least_squares: share of the mean variance added to the diagonal of second moments
+  double ridge = 1e-3;           ///< least_squares: share of the mean variance added to the diagonal of second moments
+  double fisher = 0.0;         ///< least_squares: share of the gradients' directions in the metric of the output error
+  double pooled_tokens = 0.0;  ///< least_squares: tokens' worth of the layer's moments in those of each expert
+  double expert_power = 0.5;   ///< least_squares: how far scores are levelled between a layer's experts
+  double layer_power = 0.5;    ///< least_squares: weight of a layer's mean squared gradient in its scores
 };
 void describe(config::Section section, AssembleParams& params);
 

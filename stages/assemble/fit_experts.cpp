@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <mutex>
 #include <numeric>
 
@@ -17,20 +18,12 @@
 #include "moe/gather_tensors.h"
 #include "moe/index_tensor.h"
 #include "run/progress.h"
+#include "stages/assemble/expert_ranking.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
 using nlohmann::json;
 namespace {
-
-/// What all ranks must know of a layer before neurons are allotted; gathered as tensors, one row an expert.
-struct Ranking {
-  std::int64_t k = 0;
-  at::Tensor order;          ///< [k, H] int64: neurons in the order of their removal
-  at::Tensor cost;           ///< [k, H] double
-  at::Tensor count, weight;  ///< [k + 1]: of the routed experts and the prefix tokens
-  double mean_gradient = 0;
-};
 
 std::string key_of(std::int64_t layer, const char* part) {
   return fmt::format("{:06}.{}", layer, part);
@@ -55,7 +48,7 @@ class Fitter {
   }
 
   json run(model::TensorMap& tensors, model::TokenShares& shares) {
-    const std::vector<Ranking> rankings = rank_all();
+    const std::vector<ExpertRanking> rankings = rank_all(cut());
     const std::vector<std::vector<std::int64_t>> sizes = allot(rankings);
     const model::TensorMap fitted = fit_all(rankings, sizes);
     for (const std::int64_t layer : layers_) {  // the new tensors stand for all of the layer's MLP
@@ -70,40 +63,89 @@ class Fitter {
   }
 
  private:
-  std::vector<Ranking> rank_all() {
+  /// What each rank has of its own layers, brought together.
+  template <typename Work>
+  model::TensorMap gather(const char* what, const Work& work) {
     model::TensorMap made;
     context_.comm.together([&] {
-      run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "elimination",
+      run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, what,
                              static_cast<std::int64_t>(layers_.size()), "layers");
       for (const std::int64_t layer : mine_) {
-        const LayerMoments moments = load_layer_moments(folder_, layer);
-        const at::Tensor w = model_.tensors.at(model::mlp_prefix(layer) + "fc2.weight").to(at::kDouble);
-        check_moments(layer, moments, w);
-        const auto k = static_cast<std::int64_t>(moments.experts.size()) - 1;
-        at::Tensor order = at::empty({k, w.size(1)}, at::kLong), cost = at::zeros({k, w.size(1)}, at::kDouble);
-        at::Tensor count = at::empty({k + 1}, at::kDouble), weight = at::empty({k + 1}, at::kDouble);
-        for (std::int64_t e = 0; e <= k; ++e) {
-          count[e] = static_cast<double>(moments.experts[static_cast<std::size_t>(e)].count);
-          weight[e] = moments.experts[static_cast<std::size_t>(e)].weight;
-        }
-        context_.workers.for_each(k, [&](std::int64_t e, int) {
-          const moe::SecondMoments& m = moments.experts[static_cast<std::size_t>(e)];
-          const moe::EliminationOrder result = moe::eliminate(w, m.covariance, {.ridge = params_.ridge});
-          order.select(0, e).copy_(moe::index_tensor(result.neurons));
-          if (m.weight > 0) std::copy(result.cost.begin(), result.cost.end(), cost.data_ptr<double>() + e * w.size(1));
-        });
-        made.emplace(key_of(layer, "order"), order);
-        made.emplace(key_of(layer, "cost"), cost);
-        made.emplace(key_of(layer, "count"), count);
-        made.emplace(key_of(layer, "weight"), weight);
-        made.emplace(key_of(layer, "gradient"), at::full({1}, moments.mean_gradient, at::kDouble));
+        const LayerMoments moments = load(layer);
+        work(layer, moments, model_.tensors.at(model::mlp_prefix(layer) + "fc2.weight").to(at::kDouble), made);
         progress.add(context_.comm.size());
       }
     });
-    const model::TensorMap all = moe::gather_tensors(made, context_.comm);
-    std::vector<Ranking> rankings;
+    return moe::gather_tensors(made, context_.comm);
+  }
+
+  /// The neurons of each layer that a static cut to the parameter budget leaves; empty: all.
+  std::vector<std::vector<std::int64_t>> cut() {
+    std::vector<std::vector<std::int64_t>> unions(layers_.size());
+    if (!params_.target_parameters) return unions;
+    const model::TensorMap all = gather("static cut", [&](std::int64_t layer, const LayerMoments& moments,
+                                                          const at::Tensor& w, model::TensorMap& made) {
+      at::Tensor metric = w;
+      if (moments.directions.defined()) {
+        // Averaged over the experts by their weights.
+        at::Tensor directions = at::zeros({vit_.width, vit_.width}, at::kDouble);
+        double weight = 0;
+        for (std::size_t e = 0; e < moments.experts.size(); ++e) {
+          directions.add_(moments.directions[static_cast<std::int64_t>(e)], moments.experts[e].weight);
+          weight += moments.experts[e].weight;
+        }
+        metric = in_output_metric(w, directions / weight, params_.fisher);
+      }
+      const moe::EliminationOrder result = moe::eliminate(metric, pooled_covariance(moments), {.ridge = params_.ridge});
+      at::Tensor cost = at::empty({w.size(1)}, at::kDouble);
+      std::copy(result.cost.begin(), result.cost.end(), cost.data_ptr<double>());
+      made.emplace(key_of(layer, "order"), moe::index_tensor(result.neurons));
+      made.emplace(key_of(layer, "cost"), cost);
+      made.emplace(key_of(layer, "k"), moe::index_tensor(std::vector<std::int64_t>{moments.keys.size(0)}));
+      made.emplace(key_of(layer, "gradient"), at::full({1}, moments.mean_gradient, at::kDouble));
+    });
+    std::vector<moe::Claim> claims;
+    const double d = static_cast<double>(vit_.width);
+    // What stays: everything outside these MLPs, and the routers and output biases of the experts.
+    double fixed = static_cast<double>(model::count_parameters(model_.tensors));
     for (const std::int64_t layer : layers_) {
-      Ranking r;
+      fixed -= static_cast<double>(vit_.hidden) * (2.0 * d + 1.0) + d;
+      const double k = static_cast<double>(all.at(key_of(layer, "k")).item<std::int64_t>());
+      fixed += k * (d + 1.0) + (k + (vit_.prefix_tokens() > 0 ? 1.0 : 0.0)) * d;
+      const at::Tensor cost = all.at(key_of(layer, "cost"));
+      moe::Claim claim;
+      claim.worth.assign(cost.const_data_ptr<double>(), cost.const_data_ptr<double>() + cost.numel());
+      const double gradient = all.at(key_of(layer, "gradient")).item<double>();
+      if (gradient > 0) claim.factor = std::pow(gradient, params_.layer_power);
+      claim.price = 2.0 * d + 1.0;
+      claims.push_back(std::move(claim));
+    }
+    const double budget =
+        *params_.target_parameters * static_cast<double>(model::count_parameters(model_.tensors)) - fixed;
+    const std::vector<std::int64_t> kept =
+        moe::allocate(claims, params_.min_neurons, budget, "assemble.target_parameters");
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const at::Tensor order = all.at(key_of(layers_[i], "order"));
+      const std::int64_t* first = order.const_data_ptr<std::int64_t>();
+      unions[i].assign(first + order.numel() - kept[i], first + order.numel());
+      std::sort(unions[i].begin(), unions[i].end());
+    }
+    return unions;
+  }
+
+  std::vector<ExpertRanking> rank_all(const std::vector<std::vector<std::int64_t>>& unions) {
+    const model::TensorMap all = gather("elimination", [&](std::int64_t layer, const LayerMoments& moments,
+                                                           const at::Tensor& w, model::TensorMap& made) {
+      const ExpertRanking r = rank_experts(params_, moments, w, unions[place(layer)], context_.workers);
+      made.emplace(key_of(layer, "order"), r.order);
+      made.emplace(key_of(layer, "cost"), r.cost);
+      made.emplace(key_of(layer, "count"), r.count);
+      made.emplace(key_of(layer, "weight"), r.weight);
+      made.emplace(key_of(layer, "gradient"), at::full({1}, r.mean_gradient, at::kDouble));
+    });
+    std::vector<ExpertRanking> rankings;
+    for (const std::int64_t layer : layers_) {
+      ExpertRanking r;
       r.order = all.at(key_of(layer, "order"));
       r.cost = all.at(key_of(layer, "cost"));
       r.count = all.at(key_of(layer, "count"));
@@ -113,6 +155,18 @@ class Fitter {
       rankings.push_back(std::move(r));
     }
     return rankings;
+  }
+
+  /// A layer's position among those that get experts.
+  std::size_t place(std::int64_t layer) const {
+    return static_cast<std::size_t>(std::find(layers_.begin(), layers_.end(), layer) - layers_.begin());
+  }
+
+  LayerMoments load(std::int64_t layer) const {
+    LayerMoments moments = load_layer_moments(folder_, layer);
+    check_moments(layer, moments, model_.tensors.at(model::mlp_prefix(layer) + "fc2.weight"));
+    pool_covariances(moments, params_.pooled_tokens);
+    return moments;
   }
 
   void check_moments(std::int64_t layer, const LayerMoments& moments, const at::Tensor& w) const {
@@ -125,7 +179,7 @@ class Fitter {
   }
 
   /// Share of the layer's tokens that go to each routed expert.
-  double token_share(const Ranking& r, std::int64_t layer, std::int64_t expert) const {
+  double token_share(const ExpertRanking& r, std::int64_t layer, std::int64_t expert) const {
     const at::Tensor routed = r.count.narrow(0, 0, r.k);
     const double total = routed.sum().item<double>();
     const double patches = static_cast<double>(vit_.mlp_tokens(layer) - vit_.prefix_tokens()) /
@@ -134,7 +188,7 @@ class Fitter {
   }
 
   /// Neurons of each expert: one threshold on the rise of output error per MAC, levelled between experts and layers.
-  std::vector<std::vector<std::int64_t>> allot(const std::vector<Ranking>& rankings) const {
+  std::vector<std::vector<std::int64_t>> allot(const std::vector<ExpertRanking>& rankings) const {
     const double d = static_cast<double>(vit_.width), hidden = static_cast<double>(vit_.hidden);
     std::vector<moe::Claim> claims;
     double fixed = 0, mlp_total = 0;  // MACs of an image that no choice changes; MACs of all dense MLPs
@@ -143,7 +197,7 @@ class Fitter {
     for (std::int64_t layer = 0; layer < vit_.depth; ++layer)
       fixed += static_cast<double>(vit_.prefix_tokens()) * 2.0 * d * hidden;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      const Ranking& r = rankings[i];
+      const ExpertRanking& r = rankings[i];
       const double tokens = static_cast<double>(vit_.mlp_tokens(layers_[i]));
       fixed += (tokens - static_cast<double>(vit_.prefix_tokens())) * static_cast<double>(r.k) * d;  // the router
       const double count = r.count.narrow(0, 0, r.k).sum().item<double>(),
@@ -156,39 +210,41 @@ class Fitter {
         const double own_count = r.count[e].item<double>(), own_weight = r.weight[e].item<double>(),
                      own_cost = cost.mean().item<double>();
         if (own_count > 0 && own_cost > 0) {
-          claim.factor = (own_weight / weight) / (own_count / count) * std::sqrt(mean_cost / own_cost);
-          if (r.mean_gradient > 0) claim.factor *= std::sqrt(r.mean_gradient);
+          claim.factor =
+              (own_weight / weight) / (own_count / count) * std::pow(mean_cost / own_cost, params_.expert_power);
+          if (r.mean_gradient > 0) claim.factor *= std::pow(r.mean_gradient, params_.layer_power);
         }
         claim.price = 2.0 * d * tokens * token_share(r, layers_[i], e);
         claims.push_back(std::move(claim));
       }
     }
-    double budget = 0;
+    double budget = std::numeric_limits<double>::infinity();  // none: experts hold all that the static cut left
     const char* key = "assemble.target_active";
     if (params_.target_active) {
       budget = *params_.target_active * mlp_total - fixed;
-    } else {
+    } else if (params_.target_macs) {
       key = "assemble.target_macs";
       budget = *params_.target_macs * model::macs_per_image(*dense_, {}) - dense_->other_macs() - fixed;
     }
     const std::vector<std::int64_t> kept = moe::allocate(claims, params_.min_neurons, budget, key);
     std::vector<std::vector<std::int64_t>> sizes;
-    for (auto next = kept.begin(); const Ranking& r : rankings) {
+    for (auto next = kept.begin(); const ExpertRanking& r : rankings) {
       sizes.emplace_back(next, next + r.k);
       next += r.k;
     }
     return sizes;
   }
 
-  model::TensorMap fit_all(const std::vector<Ranking>& rankings, const std::vector<std::vector<std::int64_t>>& sizes) {
+  model::TensorMap fit_all(const std::vector<ExpertRanking>& rankings,
+                           const std::vector<std::vector<std::int64_t>>& sizes) {
     model::TensorMap made;
     context_.comm.together([&] {
       run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "least squares",
                              static_cast<std::int64_t>(layers_.size()), "layers");
       context_.workers.for_each(static_cast<std::int64_t>(mine_.size()), [&](std::int64_t unit, int) {
         const std::int64_t layer = mine_[static_cast<std::size_t>(unit)];
-        const auto i = static_cast<std::size_t>(std::find(layers_.begin(), layers_.end(), layer) - layers_.begin());
-        const LayerMoments moments = load_layer_moments(folder_, layer);
+        const std::size_t i = place(layer);
+        const LayerMoments moments = load(layer);
         moe::FittedLayerSpec spec{.layer = layer,
                                   .keys = moments.keys,
                                   .key_bias = moments.key_bias,
@@ -198,7 +254,8 @@ class Fitter {
                                   .ridge = params_.ridge};
         for (std::int64_t e = 0; e < rankings[i].k; ++e) {
           const std::int64_t size = sizes[i][static_cast<std::size_t>(e)];
-          const at::Tensor last = rankings[i].order.select(0, e).slice(0, vit_.hidden - size).contiguous();
+          const at::Tensor last =
+              rankings[i].order.select(0, e).slice(0, rankings[i].order.size(1) - size).contiguous();
           std::vector<std::int64_t> set(last.const_data_ptr<std::int64_t>(),
                                         last.const_data_ptr<std::int64_t>() + size);
           std::sort(set.begin(), set.end());
@@ -220,8 +277,8 @@ class Fitter {
     return moe::gather_tensors(made, context_.comm);
   }
 
-  json facts(const std::vector<Ranking>& rankings, const model::TensorMap& fitted, const model::TensorMap& tensors,
-             model::TokenShares& shares) const {
+  json facts(const std::vector<ExpertRanking>& rankings, const model::TensorMap& fitted,
+             const model::TensorMap& tensors, model::TokenShares& shares) const {
     shares.assign(static_cast<std::size_t>(vit_.depth), {});
     json layers = json::array();
     double active = 0, all = 0;
@@ -235,7 +292,7 @@ class Fitter {
         layers.push_back({{"layer", layer}, {"hidden", vit_.hidden}, {"kind", "dense"}, {"k", 0}});
         continue;
       }
-      const Ranking& r = rankings[static_cast<std::size_t>(found - layers_.begin())];
+      const ExpertRanking& r = rankings[static_cast<std::size_t>(found - layers_.begin())];
       for (std::int64_t e = 0; e < r.k; ++e) shares[l].push_back(token_share(r, layer, e));
       if (vit_.prefix_tokens() > 0) shares[l].push_back(static_cast<double>(vit_.prefix_tokens()) / tokens);
       const moe::LayerSummary summary = moe::summarise_layer(layer, tensors);
@@ -273,8 +330,18 @@ class Fitter {
 
 json fit_experts(const AssembleParams& params, const moe::LoadedModel& model, const fs::path& moments,
                  run::Context& context, model::TensorMap& tensors, model::TokenShares& shares) {
-  if (params.target_active.has_value() == params.target_macs.has_value()) {
-    fail(ExitCode::config, "assemble: method least_squares needs a budget: give either target_active or target_macs");
+  if (params.target_active && params.target_macs) {
+    fail(ExitCode::config, "assemble: target_macs and target_active exclude each other: give one of them");
+  }
+  if (!params.target_active && !params.target_macs && !params.target_parameters) {
+    fail(ExitCode::config,
+         "assemble: method least_squares needs a budget: give target_active or target_macs, target_parameters, or one "
+         "of "
+         "the first two with the third");
+  }
+  if (params.target_parameters && params.storage != moe::Storage::shared) {
+    fail(ExitCode::config,
+         "assemble.target_parameters: cuts the one matrix that all experts share: set assemble.storage to shared");
   }
   if (params.storage == moe::Storage::separate) {
     fail(ExitCode::config,

@@ -3,12 +3,14 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <mutex>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "model/weights.h"
 #include "run/progress.h"
 #include "run/stop.h"
 
@@ -55,6 +57,31 @@ std::int64_t rank_of_label(const float* logits, std::int64_t classes, std::int64
   return before;
 }
 
+/// What the model answered to each image; every image's numbers stand on one rank, zero elsewhere.
+struct Answers {
+  std::vector<std::int64_t> predicted, label_rank;  // plus one: zero is an image of another rank, or one left out
+
+  explicit Answers(std::int64_t images)
+      : predicted(static_cast<std::size_t>(images), 0), label_rank(static_cast<std::size_t>(images), 0) {}
+  void set(std::int64_t image, const float* logits, std::int64_t classes, std::int64_t rank) {
+    predicted[static_cast<std::size_t>(image)] = std::max_element(logits, logits + classes) - logits + 1;
+    label_rank[static_cast<std::size_t>(image)] = rank + 1;
+  }
+  void all_reduce(comm::Communicator& comm) {
+    comm.all_reduce(std::span<std::int64_t>(predicted), comm::Reduction::sum);
+    comm.all_reduce(std::span<std::int64_t>(label_rank), comm::Reduction::sum);
+  }
+  void save(const fs::path& path) const {
+    const auto tensor = [](const std::vector<std::int64_t>& plus_one) {
+      at::Tensor values = at::empty({static_cast<std::int64_t>(plus_one.size())}, at::kInt);
+      std::transform(plus_one.begin(), plus_one.end(), values.data_ptr<std::int32_t>(),
+                     [](std::int64_t v) { return static_cast<std::int32_t>(v - 1); });
+      return values;
+    };
+    model::save_weights(path, {{"predicted", tensor(predicted)}, {"label_rank", tensor(label_rank)}}, {});
+  }
+};
+
 model::TokenShares token_shares(const Counts& counts) {
   model::TokenShares shares;
   for (const auto& layer : counts.tokens) {
@@ -78,6 +105,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   for (std::int64_t b = context.comm.rank(); b < batches; b += context.comm.size()) mine.push_back(b);
 
   Counts counts(*network);
+  Answers answers(total);
   std::vector<std::string> skipped;
   double forward_seconds = 0;
   context.comm.together([&] {
@@ -124,6 +152,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
             }
           }
           const std::int64_t rank = rank_of_label(row, classes, inputs.images.label(batch.index[i]));
+          answers.set(batch.index[i], row, classes, rank);  // each image is one thread's
           part.numbers[Counts::top1] += rank < 1 ? 1 : 0;
           part.numbers[Counts::top5] += rank < 5 ? 1 : 0;
         }
@@ -141,6 +170,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
     });
   });
   counts.all_reduce(context.comm);
+  answers.all_reduce(context.comm);
   // Seconds of forward passes of all threads of all ranks: images/s = images / (seconds / threads), decoding left out.
   forward_seconds = context.comm.all_reduce_value(forward_seconds, comm::Reduction::sum);
   const std::int64_t images = counts.numbers[Counts::images];
@@ -172,6 +202,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
       {"micro_batch", inputs.micro_batch}};
   context.comm.together([&] {
     if (!context.comm.is_root()) return;
+    answers.save(folder / kPredictionsFile);
     write_file_atomically(folder / kEvaluationFile, evaluation.dump(2) + "\n");
     write_file_atomically(folder / kTimingFile, timing.dump(2) + "\n");
   });
@@ -181,6 +212,34 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
                     100.0 * static_cast<double>(counts.numbers[Counts::top5]) /
                         static_cast<double>(std::max<std::int64_t>(images, 1)));
   return {{"images", images}, {"skipped", counts.numbers[Counts::skipped]}};
+}
+
+AnswerChanges compare_answers(const fs::path& first, const fs::path& second) {
+  const auto load = [](const fs::path& folder, const char* name) {
+    const model::WeightsFile file = model::load_weights(folder / kPredictionsFile);
+    const auto found = file.tensors.find(name);
+    if (found == file.tensors.end() || found->second.dim() != 1) {
+      fail(ExitCode::input, "{}: is not a file of the evaluate stage: run it again",
+           (folder / kPredictionsFile).string());
+    }
+    return found->second.to(at::kLong).contiguous();
+  };
+  const at::Tensor rank_a = load(first, "label_rank"), rank_b = load(second, "label_rank"),
+                   class_a = load(first, "predicted"), class_b = load(second, "predicted");
+  if (rank_a.numel() != rank_b.numel() || class_a.numel() != class_b.numel() || rank_a.numel() != class_a.numel()) {
+    fail(ExitCode::input, "{} and {}: are answers to different images: run the evaluate stage again", first.string(),
+         second.string());
+  }
+  AnswerChanges changes;
+  for (std::int64_t i = 0; i < rank_a.numel(); ++i) {
+    const bool right_a = rank_a.const_data_ptr<std::int64_t>()[i] == 0,
+               right_b = rank_b.const_data_ptr<std::int64_t>()[i] == 0;
+    const std::int64_t answer = class_a.const_data_ptr<std::int64_t>()[i];
+    changes.gained += !right_a && right_b ? 1 : 0;
+    changes.lost += right_a && !right_b ? 1 : 0;
+    changes.agreeing += answer >= 0 && answer == class_b.const_data_ptr<std::int64_t>()[i] ? 1 : 0;
+  }
+  return changes;
 }
 
 }  // namespace moextract::stages

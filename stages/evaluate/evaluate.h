@@ -12,7 +12,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kEvaluateVersion = 1;
+inline constexpr int kEvaluateVersion = 2;
 
 struct EvaluateInputs {
   const moe::LoadedModel& model;
@@ -23,7 +23,11 @@ struct EvaluateInputs {
 };
 
 inline constexpr const char* kEvaluationFile =
-    "evaluation.json";                                     ///< counts: the same on any number of ranks and threads
+    "evaluation.json";  ///< counts: the same on any number of ranks and threads
+/// For each image, so that models can be compared image by image: "predicted" [N] int32, the class with the largest
+/// logit
+/// (-1: left out), and "label_rank" [N] int32, how many classes stand before the label.
+inline constexpr const char* kPredictionsFile = "predictions.safetensors";
 inline constexpr const char* kTimingFile = "timing.json";  ///< measured here and now
 
 /// Collective. Images are dealt over the ranks by micro-batches; a rank may get none. The number of images that were
@@ -31,5 +35,14 @@ inline constexpr const char* kTimingFile = "timing.json";  ///< measured here an
 /// its label, equal logits counting for the class with the lower index. Throws UserError (numerics) if a logit is not
 /// finite.
 nlohmann::json evaluate(const EvaluateInputs& inputs, run::Context& context, const std::filesystem::path& folder);
+
+/// How two models' answers to the same images differ.
+struct AnswerChanges {
+  std::int64_t gained = 0;    ///< images that only the second gets right
+  std::int64_t lost = 0;      ///< images that only the first gets right
+  std::int64_t agreeing = 0;  ///< images to which both give the same class
+};
+/// Of two folders of this stage. Throws UserError (input) if they are not of the same number of images.
+AnswerChanges compare_answers(const std::filesystem::path& first, const std::filesystem::path& second);
 
 }  // namespace moextract::stages

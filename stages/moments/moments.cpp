@@ -50,7 +50,11 @@ class Pass {
     const std::int64_t hidden = inputs.model.description.vit.hidden;
     for (const std::int64_t layer : layers_) {
       routers_.push_back(nearest_centroid(inputs.clusters, layer));
-      sums_.push_back(std::make_unique<moe::SecondMomentSums>(routers_.back().keys.size(0) + 1, hidden));
+      const std::int64_t experts = routers_.back().keys.size(0) + 1;
+      sums_.push_back(std::make_unique<moe::SecondMomentSums>(experts, hidden));
+      if (params.importance) {
+        directions_.push_back(std::make_unique<moe::SecondMomentSums>(experts, inputs.model.description.vit.width));
+      }
       gradient_.emplace_back(static_cast<std::size_t>(inputs.images.size()), 0.0);
     }
   }
@@ -82,6 +86,7 @@ class Pass {
         context_.comm.all_reduce_value(static_cast<std::int64_t>(skipped.size()), comm::Reduction::sum);
     model::check_skipped(skipped, skipped_total, total, inputs_.max_bad_share);
     for (const auto& sums : sums_) sums->all_reduce(context_.comm);
+    for (const auto& sums : directions_) sums->all_reduce(context_.comm);
     // Every picture's number stands on one rank, zero elsewhere: the sum over ranks is exact.
     for (std::vector<double>& gradient : gradient_)
       context_.comm.all_reduce(std::span<double>(gradient), comm::Reduction::sum);
@@ -101,19 +106,25 @@ class Pass {
         means.push_back(m.mean);
         covariances.push_back(m.covariance);
       }
+      const std::int64_t views = params_.flip ? 2 : 1;
       double gradient = 0;
       for (const double g : gradient_[i]) gradient += g;
-      at::Tensor mean_gradient =
-          at::full({1}, gradient / static_cast<double>(std::max<std::int64_t>(inputs_.images.size(), 1)), at::kDouble);
-      model::save_weights(layer_path(folder, layers_[i]),
-                          {{"router.weight", routers_[i].keys},
-                           {"router.bias", routers_[i].bias},
-                           {"count", count},
-                           {"weight", weight},
-                           {"mean", at::stack(means)},
-                           {"covariance", at::stack(covariances)},
-                           {"mean_gradient", mean_gradient}},
-                          {});
+      std::vector<at::Tensor> directions;
+      for (std::int64_t e = 0; e < experts && !directions_.empty(); ++e) {
+        const moe::SecondMoments m = directions_[i]->moments(e);
+        directions.push_back(m.covariance + at::outer(m.mean, m.mean));  // the mean counts: a raw second moment
+      }
+      at::Tensor mean_gradient = at::full(
+          {1}, gradient / static_cast<double>(std::max<std::int64_t>(inputs_.images.size(), 1) * views), at::kDouble);
+      model::TensorMap tensors{{"router.weight", routers_[i].keys},
+                               {"router.bias", routers_[i].bias},
+                               {"count", count},
+                               {"weight", weight},
+                               {"mean", at::stack(means)},
+                               {"covariance", at::stack(covariances)},
+                               {"mean_gradient", mean_gradient}};
+      if (!directions.empty()) tensors.emplace("gradient_directions", at::stack(directions));
+      model::save_weights(layer_path(folder, layers_[i]), tensors, {});
     }
   }
 
@@ -126,8 +137,19 @@ class Pass {
     if (batch.index.empty()) return batch.skipped;
     std::vector<std::string> ids;
     for (const std::int64_t i : batch.index) ids.push_back(inputs_.images.id(i));
+    add_views(batch.images, batch.index, ids, prefix);
+    if (params_.flip) {
+      for (std::string& id : ids) id += " mirrored";  // a class of its own is drawn
+      add_views(batch.images.flip({3}), batch.index, ids, prefix);
+    }
+    return batch.skipped;
+  }
+
+  /// The images [n, channels, height, width] as the model is to see them; index: their places in the set.
+  void add_views(const at::Tensor& images, std::span<const std::int64_t> index, std::span<const std::string> ids,
+                 std::int64_t prefix) {
     const std::vector<moe::CalibrationTrace> traces =
-        moe::trace_network(network_, batch.images, ids, params_.importance, params_.seed);
+        moe::trace_network(network_, images, ids, params_.importance, params_.seed);
     const at::NoGradGuard no_grad;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const moe::CalibrationTrace& trace = traces[static_cast<std::size_t>(layers_[i])];
@@ -135,16 +157,17 @@ class Pass {
       const at::Tensor expert = moe::route_linear(trace.x.reshape({-1, d}), routers_[i].keys, routers_[i].bias);
       expert.view({-1, tokens}).narrow(1, 0, prefix).fill_(routers_[i].keys.size(0));
       at::Tensor weight = at::ones({trace.x.size(0), tokens});
-      if (trace.g.defined()) {
-        weight = moe::importance_weights(trace.g, prefix);
-        const at::Tensor mean = trace.g.narrow(1, prefix, tokens - prefix).to(at::kDouble).mean(1).contiguous();
-        for (std::size_t n = 0; n < batch.index.size(); ++n) {
-          gradient_[i][static_cast<std::size_t>(batch.index[n])] = mean.const_data_ptr<double>()[n];
+      if (trace.gradient.defined()) {
+        const at::Tensor g = trace.g();
+        weight = moe::importance_weights(g, prefix);
+        const at::Tensor mean = g.narrow(1, prefix, tokens - prefix).to(at::kDouble).mean(1).contiguous();
+        for (std::size_t n = 0; n < index.size(); ++n) {
+          gradient_[i][static_cast<std::size_t>(index[n])] += mean.const_data_ptr<double>()[n];
         }
+        directions_[i]->add(moe::gradient_directions(trace.gradient).reshape({-1, d}), expert, weight.reshape(-1));
       }
       sums_[i]->add(trace.h.reshape({-1, trace.h.size(2)}), expert, weight.reshape(-1));
     }
-    return batch.skipped;
   }
 
   const MomentsParams& params_;
@@ -153,8 +176,8 @@ class Pass {
   const model::Network& network_;
   std::vector<std::int64_t> layers_;
   std::vector<Router> routers_;
-  std::vector<std::unique_ptr<moe::SecondMomentSums>> sums_;
-  std::vector<std::vector<double>> gradient_;  // [layer][image]
+  std::vector<std::unique_ptr<moe::SecondMomentSums>> sums_, directions_;  // of hidden values; of gradients
+  std::vector<std::vector<double>> gradient_;                              // [layer][image]
 };
 
 }  // namespace
@@ -162,6 +185,7 @@ class Pass {
 void describe(config::Section section, MomentsParams& p) {
   section.add("importance", &p.importance,
               "Weigh each token by the gradient of the model's own log-likelihood with respect to the MLP's output");
+  section.add("flip", &p.flip, "Use each image mirrored, too: twice the tokens for twice the time");
   section.add("micro_batch", &p.micro_batch, "Images that one thread computes at once; part of the result's last bits")
       .at_least(1)
       .in("images");
@@ -174,9 +198,9 @@ void describe(config::Section section, MomentsParams& p) {
   section.add("seed", &p.seed, "Seed of the classes drawn from the model's softmax");
 }
 
-double moment_bytes(std::int64_t k, std::int64_t hidden) {
-  const double h = static_cast<double>(hidden);
-  return static_cast<double>(k + 1) * (h * (h + 1) / 2 + h + 2) * 8.0;
+double moment_bytes(std::int64_t k, std::int64_t hidden, std::int64_t width) {
+  const auto sums = [](double n) { return n * (n + 1) / 2 + n + 2; };
+  return static_cast<double>(k + 1) * (sums(static_cast<double>(hidden)) + sums(static_cast<double>(width))) * 8.0;
 }
 
 LayerMoments load_layer_moments(const fs::path& folder, std::int64_t layer) {
@@ -199,6 +223,12 @@ LayerMoments load_layer_moments(const fs::path& folder, std::int64_t layer) {
   for (std::int64_t e = 0; e < count.numel(); ++e) {
     moments.experts.push_back({count[e].item<std::int64_t>(), weight[e].item<double>(), mean[e].to(at::kDouble),
                                covariance[e].to(at::kDouble)});
+  }
+  if (const auto found = file.tensors.find("gradient_directions"); found != file.tensors.end()) {
+    moments.directions = found->second.to(at::kDouble);
+    if (moments.directions.dim() != 3 || moments.directions.size(0) != count.numel()) {
+      fail(ExitCode::input, "{}: its tensors do not fit together: run the moments stage again", path.string());
+    }
   }
   return moments;
 }
@@ -226,8 +256,8 @@ json gather_moments(const MomentsParams& params, const MomentsInputs& inputs, ru
   context.comm.broadcast(std::span<std::int64_t>(missing));
   std::int64_t k = 0;
   context.comm.together([&] { k = load_layer_clusters(inputs.clusters, 0).k; });
-  const auto per_pass =
-      static_cast<std::size_t>(std::max(1.0, std::floor(params.memory_gb * 1e9 / moment_bytes(k, vit.hidden))));
+  const auto per_pass = static_cast<std::size_t>(
+      std::max(1.0, std::floor(params.memory_gb * 1e9 / moment_bytes(k, vit.hidden, vit.width))));
   std::int64_t passes = 0, skipped = 0;
   for (std::size_t first = 0; first < missing.size(); first += per_pass, ++passes) {
     const std::size_t last = std::min(missing.size(), first + per_pass);

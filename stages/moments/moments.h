@@ -16,10 +16,11 @@
 
 namespace moextract::stages {
 
-inline constexpr int kMomentsVersion = 2;
+inline constexpr int kMomentsVersion = 3;
 
 struct MomentsParams {
   bool importance = true;         ///< weigh tokens by how much the model's answer depends on them
+  bool flip = false;              ///< add each image mirrored, too
   std::int64_t micro_batch = 20;  ///< images that one thread computes at once
   double memory_gb = 4.0;         ///< of a rank, for the sums; more layers than fit take another pass over the images
   std::uint64_t seed = 1;         ///< of the classes drawn from the model's own softmax
@@ -38,13 +39,15 @@ struct MomentsInputs {
 struct LayerMoments {
   at::Tensor keys, key_bias;                ///< the router: [k, d], [k] float32
   std::vector<moe::SecondMoments> experts;  ///< k routed experts, then the prefix tokens (class token)
-  double mean_gradient = 0;                 ///< mean over patch tokens of |d log p(y) / d y_l|^2; 0 without importance
+  at::Tensor directions;     ///< [k + 1, d, d] double: second moments of the gradients' directions, of each
+                             ///< expert's tokens, trace 1; undefined without importance
+  double mean_gradient = 0;  ///< mean over patch tokens of |d log p(y) / d y_l|^2; 0 without importance
 };
 /// Throws UserError (input) if the file is damaged.
 LayerMoments load_layer_moments(const std::filesystem::path& folder, std::int64_t layer);
 
-/// Bytes of the sums of one layer.
-double moment_bytes(std::int64_t k, std::int64_t hidden);
+/// Bytes of the sums of one layer: of `hidden` values, and of gradients of `width`.
+double moment_bytes(std::int64_t k, std::int64_t hidden, std::int64_t width);
 
 /// Collective. Micro-batches are dealt over the ranks; sums are integers, so the files' bytes do not depend on ranks or
 /// threads. Finished layers that are found are kept. Layers whose MLP sees prefix tokens alone have no file.

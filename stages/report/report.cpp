@@ -1,6 +1,7 @@
 #include "stages/report/report.h"
 
 #include <fmt/chrono.h>
+#include <algorithm>
 #include <chrono>
 
 #include "config/render.h"
@@ -97,6 +98,10 @@ class ResultsBuilder {
       entry["method"] = variant.method;
       entry["finetuned"] = variant.finetuned;
       entry["label"] = label(variant);
+      if (variant.method != "dense" && done("evaluate/dense")) {
+        const AnswerChanges changes = compare_answers(graph_.folder("evaluate/dense"), folder);
+        entry["versus_dense"] = {{"gained", changes.gained}, {"lost", changes.lost}, {"agreeing", changes.agreeing}};
+      }
       list.push_back(std::move(entry));
     }
     return list;
@@ -106,7 +111,9 @@ class ResultsBuilder {
     const std::string tuned = variant.finetuned ? ", fine-tuned" : "";
     if (variant.method == "dense") return "Dense";
     if (variant.method == "vbp") return "VBP" + tuned;
-    return fmt::format("Experts, k = {}{}", pipeline_.config().cluster.kmeans.k, tuned);
+    const bool fitted = pipeline_.config().assemble.method == Method::least_squares;
+    return fmt::format("{}, k = {}{}", fitted ? "Fitted experts" : "Experts", pipeline_.config().cluster.kmeans.k,
+                       tuned);
   }
 
   /// Shapes from assembly.json; token shares as measured on the validation images where there are any.
@@ -181,9 +188,12 @@ class ResultsBuilder {
                         "layers).",
                         100.0 * agreement / static_cast<double>(routed)));
       }
-      if (routed < static_cast<std::int64_t>(layers.size())) {
-        list.push_back(fmt::format("{} of {} layers have fewer than two clusters and stay dense.",
-                                   static_cast<std::int64_t>(layers.size()) - routed, layers.size()));
+      const auto dense =
+          std::count_if(layers.begin(), layers.end(), [](const json& layer) { return layer.at("kind") == "dense"; });
+      if (dense > 0) {
+        list.push_back(fmt::format(
+            "{} of {} layers stay dense: they have fewer than two clusters, or their MLP sees the class token alone.",
+            dense, layers.size()));
       }
     }
     return list;

@@ -126,14 +126,25 @@ TEST(Pipeline, EvaluationCountsEveryImageOnceAndMatchesItsOwnForward) {
   data::ImageSetParams images;
   images.source = small.file("val-images-idx3-ubyte");
   const auto set = data::open_image_set(images);
+  const model::WeightsFile answers = model::load_weights(folders.at("evaluate/dense") / kPredictionsFile);
   std::int64_t right = 0;
   for (std::int64_t i = 0; i < set->size(); ++i) {
     const model::InputBatch batch = model::load_batch(*set, model.description.preprocess, i, 1, model::BadImages::stop);
     const at::Tensor logits = network->logits(batch.images).contiguous();
     const float* row = logits.const_data_ptr<float>();
-    right += std::max_element(row, row + 4) - row == set->label(i) ? 1 : 0;
+    const std::int64_t answer = std::max_element(row, row + 4) - row;
+    EXPECT_EQ(answers.tensors.at("predicted")[i].item<std::int64_t>(), answer);
+    EXPECT_EQ(answers.tensors.at("label_rank")[i].item<std::int64_t>() == 0, answer == set->label(i));
+    right += answer == set->label(i) ? 1 : 0;
   }
   EXPECT_EQ(evaluation["top1_correct"], right);
+
+  const AnswerChanges itself = compare_answers(folders.at("evaluate/dense"), folders.at("evaluate/dense"));
+  EXPECT_EQ(itself.agreeing, 40);
+  EXPECT_EQ(itself.gained + itself.lost, 0);
+  const AnswerChanges changes = compare_answers(folders.at("evaluate/dense"), folders.at("evaluate/vbp"));
+  EXPECT_EQ(read_json(folders.at("evaluate/vbp") / kEvaluationFile)["top1_correct"].get<std::int64_t>() - right,
+            changes.gained - changes.lost);
 }
 
 TEST(Pipeline, TheShortLastBlockChangesNoAnswer) {
@@ -144,6 +155,25 @@ TEST(Pipeline, TheShortLastBlockChangesNoAnswer) {
              b = read_json(brief.at("evaluate/dense") / kEvaluationFile);
   EXPECT_EQ(a["top1_correct"], b["top1_correct"]);
   EXPECT_LT(b["macs_per_image"].get<double>(), a["macs_per_image"].get<double>());
+}
+
+TEST(Pipeline, BothBudgetsAreMetAtOnce) {
+  const SmallRun small;
+  std::vector<std::string> settings = kFitted;
+  settings.insert(settings.end(),
+                  {"finetune.enabled=false", "assemble.storage=shared", "assemble.target_parameters=0.85",
+                   "assemble.target_macs=0.75", "assemble.fisher=0.9", "moments.flip=true"});
+  const auto folders = run_stages(small.config(settings), 1, 2);
+  const json experts = read_json(folders.at("assemble/experts") / kAssemblyFile);
+  const double dense = experts["dense_parameters"], parameters = experts["parameters"];
+  EXPECT_LE(parameters, 0.85 * dense);
+  EXPECT_GT(parameters, 0.8 * dense) << "a budget is used, but for neurons that no expert chose after the cut";
+  EXPECT_LE(experts["macs_per_image"].get<double>(),
+            0.75 * experts["dense_macs_per_image"].get<double>() * (1 + 1e-12));
+  const moe::LoadedModel model = moe::load_model(folders.at("assemble/experts") / kModelFile, std::nullopt);
+  std::int64_t count = 0;
+  for (const auto& [name, tensor] : model.tensors) count += tensor.is_floating_point() ? tensor.numel() : 0;
+  EXPECT_EQ(static_cast<double>(count), parameters);
 }
 
 TEST(Pipeline, OneClusterStaysDense) {

@@ -158,17 +158,17 @@ TEST(Importance, GradientsAreThoseOfFiniteDifferences) {
   const std::vector<std::string> ids{"a", "b"};
   const auto traces = trace_network(network, images, ids, true, 7);
   ASSERT_EQ(traces.size(), 2u);
-  EXPECT_EQ(traces[0].g.sizes(), at::IntArrayRef({2, 5}));
-  EXPECT_TRUE((traces[1].g >= 0).all().item<bool>());
+  EXPECT_EQ(traces[0].g().sizes(), at::IntArrayRef({2, 5}));
+  EXPECT_TRUE((traces[1].g() >= 0).all().item<bool>());
   // In the last block only the class token reaches the head.
-  EXPECT_GT(traces[1].g.select(1, 0).min().item<double>(), 0);
-  EXPECT_EQ(traces[1].g.narrow(1, 1, 4).abs().max().item<double>(), 0);
-  EXPECT_GT(traces[0].g.narrow(1, 1, 4).min().item<double>(), 0) << "patches of the first block do, through attention";
+  EXPECT_GT(traces[1].g().select(1, 0).min().item<double>(), 0);
+  EXPECT_EQ(traces[1].g().narrow(1, 1, 4).abs().max().item<double>(), 0);
+  EXPECT_GT(traces[0].g().narrow(1, 1, 4).min().item<double>(), 0) << "patches of the first block do, through attention";
   // The class token's gradient there, by hand: head and last norm alone.
   const auto again = trace_network(network, images, ids, true, 7);
-  EXPECT_TRUE(at::equal(traces[0].g, again[0].g)) << "drawn from seed and name alone";
+  EXPECT_TRUE(at::equal(traces[0].gradient, again[0].gradient)) << "drawn from seed and name alone";
   const auto without = trace_network(network, images, ids, false, 7);
-  EXPECT_FALSE(without[0].g.defined());
+  EXPECT_FALSE(without[0].g().defined());
   EXPECT_TRUE(at::equal(without[0].h, traces[0].h));
 }
 

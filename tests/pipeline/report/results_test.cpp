@@ -171,6 +171,17 @@ TEST(Headline, SaysWhatWasKeptAndSaved) {
   EXPECT_TRUE(contains(headline.details[1], "VBP, fine-tuned too, keeps 94.9 % with 35.7 % fewer MACs per image"));
 }
 
+TEST(Headline, ComparesImageByImageWhereTheAnswersWereKept) {
+  nlohmann::json json = example_results();
+  json["variants"][4]["versus_dense"] = {{"gained", 30}, {"lost", 60}, {"agreeing", 1275}};
+  const Headline headline = make_headline(parse_results(json));
+  // sqrt(90 - 30^2 / 1500) / 1500 = 0.63 points, a third of what the two counts alone allow to say.
+  EXPECT_TRUE(contains(headline.details[0], "-2.0 points, standard error 0.6 points (paired, 1,500 images)."));
+  EXPECT_TRUE(contains(headline.details[1], "same class for 85.0 % of the images; 60 images are right with the dense"));
+  json["variants"][4]["versus_dense"]["agreeing"] = 1501;
+  EXPECT_THROW(parse_results(json), UserError);
+}
+
 TEST(Headline, CallsALossALoss) {
   nlohmann::json json = example_results();
   json["variants"][4]["top1_correct"] = 700;
