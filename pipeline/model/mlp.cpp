@@ -12,6 +12,12 @@ DenseMlp::DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_we
       fc2_bias_(std::move(fc2_bias)) {}
 
 at::Tensor DenseMlp::forward(const at::Tensor& x, MlpTrace* trace) const {
+  if (packed_applies(x)) {
+    const PackedMlp& packed = packed_.get([&] { return PackedMlp(fc1_weight_, fc1_bias_, fc2_weight_, fc2_bias_); });
+    if (trace == nullptr) return packed.forward(x, nullptr);
+    trace->x = x;
+    return packed.forward(x, &trace->h);
+  }
   const at::Tensor h = at::gelu(at::linear(x, fc1_weight_, fc1_bias_));
   if (trace != nullptr) {
     trace->x = x;

@@ -8,6 +8,8 @@
 #include <span>
 #include <string>
 
+#include "model/lazy.h"
+#include "model/packed_mlp.h"
 #include "model/weights.h"
 
 namespace moextract::model {
@@ -46,6 +48,7 @@ class DenseMlp : public Mlp {
 
  private:
   at::Tensor fc1_weight_, fc1_bias_, fc2_weight_, fc2_bias_;
+  Lazy<PackedMlp> packed_;  // made at the first inference: weights must not be changed in place after that
 };
 
 }  // namespace moextract::model

@@ -54,10 +54,18 @@ Vit::Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& ma
     Block block;
     block.norm1_weight = get(tensors, prefix + "norm1.weight");
     block.norm1_bias = get(tensors, prefix + "norm1.bias");
-    block.qkv_weight = get(tensors, prefix + "attn.qkv.weight");
-    block.qkv_bias = get_if(tensors, prefix + "attn.qkv.bias", params.qkv_bias);
-    block.proj_weight = get(tensors, prefix + "attn.proj.weight");
-    block.proj_bias = get(tensors, prefix + "attn.proj.bias");
+    const at::Tensor qkv = get(tensors, prefix + "attn.qkv.weight"),
+                     qkv_bias = get_if(tensors, prefix + "attn.qkv.bias", params.qkv_bias);
+    if (params.mlp_tokens(layer) == params.tokens()) {
+      block.qkv = Linear(qkv, qkv_bias);
+    } else {
+      const auto part = [&](std::int64_t first, std::int64_t rows) {
+        return Linear(qkv.narrow(0, first, rows), qkv_bias.defined() ? qkv_bias.narrow(0, first, rows) : at::Tensor());
+      };
+      block.q = part(0, params.width);
+      block.kv = part(params.width, 2 * params.width);
+    }
+    block.proj = Linear(get(tensors, prefix + "attn.proj.weight"), get(tensors, prefix + "attn.proj.bias"));
     block.norm2_weight = get(tensors, prefix + "norm2.weight");
     block.norm2_bias = get(tensors, prefix + "norm2.bias");
     block.mlp = make_mlp(layer, tensors);
@@ -72,20 +80,15 @@ at::Tensor Vit::attention(const Block& block, const at::Tensor& x, std::int64_t 
   };
   at::Tensor q, k, v;
   if (queries == tokens) {
-    const at::Tensor qkv = by_head(at::linear(x, block.qkv_weight, block.qkv_bias), 3);
+    const at::Tensor qkv = by_head(block.qkv(x), 3);
     q = qkv.select(0, 0), k = qkv.select(0, 1), v = qkv.select(0, 2);
   } else {
-    const auto part = [&](std::int64_t first, std::int64_t rows, const at::Tensor& input) {
-      return by_head(at::linear(input, block.qkv_weight.narrow(0, first, rows),
-                                block.qkv_bias.defined() ? block.qkv_bias.narrow(0, first, rows) : at::Tensor()),
-                     rows / d);
-    };
-    q = part(0, d, x.narrow(1, 0, queries)).select(0, 0);
-    const at::Tensor kv = part(d, 2 * d, x);
+    q = by_head(block.q(x.narrow(1, 0, queries)), 1).select(0, 0);
+    const at::Tensor kv = by_head(block.kv(x), 2);
     k = kv.select(0, 0), v = kv.select(0, 1);
   }
   const at::Tensor mixed = at::scaled_dot_product_attention(q, k, v);
-  return at::linear(mixed.transpose(1, 2).reshape({n, queries, d}), block.proj_weight, block.proj_bias);
+  return block.proj(mixed.transpose(1, 2).reshape({n, queries, d}));
 }
 
 at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "model/linear.h"
 #include "model/network.h"
 #include "model/vit_params.h"
 #include "model/weights.h"
@@ -38,7 +39,9 @@ class Vit : public Network {
 
  private:
   struct Block {
-    at::Tensor norm1_weight, norm1_bias, qkv_weight, qkv_bias, proj_weight, proj_bias, norm2_weight, norm2_bias;
+    at::Tensor norm1_weight, norm1_bias, norm2_weight, norm2_bias;
+    Linear qkv, proj;
+    Linear q, kv;  // in place of qkv in a last block that answers for its first tokens alone
     std::unique_ptr<Mlp> mlp;
   };
   /// Answers for the first `queries` tokens, which look at all.

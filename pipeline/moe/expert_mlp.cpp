@@ -63,7 +63,7 @@ ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
 }
 
 at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const {
-  const at::Tensor tokens = x.reshape({-1, x.size(-1)});
+  const at::Tensor tokens = x.reshape({-1, x.size(-1)}).contiguous();
   const at::Tensor expert_of = route_linear(tokens, keys_, key_bias_);
   if (prefix_tokens_ > 0) {
     expert_of.view({x.size(0), x.size(1)}).narrow(1, 0, std::min(prefix_tokens_, x.size(1))).fill_(experts() - 1);
@@ -80,6 +80,23 @@ at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const
   std::int64_t* position = order.data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < n; ++i) position[next[static_cast<std::size_t>(expert[i])]++] = i;
 
+  if (trace != nullptr) {
+    trace->x = x;
+    trace->expert = expert_of;
+  }
+  if (model::packed_applies(tokens)) {  // each row is read and written where it stands
+    at::Tensor y = at::empty_like(tokens);
+    for (std::size_t e = 0; e < experts_.size(); ++e) {
+      if (start[e + 1] == start[e]) continue;
+      const Expert& own = experts_[e];
+      const model::PackedMlp& packed =
+          own.packed.get([&] { return model::PackedMlp(own.fc1_weight, own.fc1_bias, own.fc2_weight, own.fc2_bias); });
+      packed.forward(tokens.const_data_ptr<float>(),
+                     {position + start[e], static_cast<std::size_t>(start[e + 1] - start[e])}, y.data_ptr<float>(),
+                     nullptr);
+    }
+    return y.reshape(x.sizes());
+  }
   const at::Tensor grouped = tokens.index_select(0, order);
   std::vector<at::Tensor> answers;
   for (std::size_t e = 0; e < experts_.size(); ++e) {
@@ -88,10 +105,6 @@ at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const
     const Expert& weights = experts_[e];
     const at::Tensor h = at::gelu(at::linear(grouped.narrow(0, start[e], count), weights.fc1_weight, weights.fc1_bias));
     answers.push_back(at::linear(h, weights.fc2_weight, weights.fc2_bias));
-  }
-  if (trace != nullptr) {
-    trace->x = x;
-    trace->expert = expert_of;
   }
   return at::empty_like(tokens).index_copy(0, order, at::cat(answers, 0)).reshape(x.sizes());
 }

@@ -38,6 +38,7 @@ class ExpertMlp : public model::Mlp {
  private:
   struct Expert {
     at::Tensor fc1_weight, fc1_bias, fc2_weight, fc2_bias;
+    model::Lazy<model::PackedMlp> packed;
   };
   at::Tensor keys_, key_bias_;
   std::int64_t prefix_tokens_ = 0;  // of each image: they go to the last expert

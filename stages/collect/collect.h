@@ -16,7 +16,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kCollectVersion = 1;
+inline constexpr int kCollectVersion = 2;
 
 enum class ClassToken { sampled, always, never };
 

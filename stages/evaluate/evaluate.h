@@ -12,7 +12,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kEvaluateVersion = 2;
+inline constexpr int kEvaluateVersion = 3;
 
 struct EvaluateInputs {
   const moe::LoadedModel& model;

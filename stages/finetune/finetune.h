@@ -13,7 +13,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kFinetuneVersion = 1;
+inline constexpr int kFinetuneVersion = 2;
 
 struct FinetuneParams {
   bool enabled = true;

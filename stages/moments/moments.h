@@ -16,7 +16,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kMomentsVersion = 3;
+inline constexpr int kMomentsVersion = 4;
 
 struct MomentsParams {
   bool importance = true;         ///< weigh tokens by how much the model's answer depends on them

@@ -169,7 +169,7 @@ TEST(Importance, GradientsAreThoseOfFiniteDifferences) {
   EXPECT_TRUE(at::equal(traces[0].gradient, again[0].gradient)) << "drawn from seed and name alone";
   const auto without = trace_network(network, images, ids, false, 7);
   EXPECT_FALSE(without[0].g().defined());
-  EXPECT_TRUE(at::equal(without[0].h, traces[0].h));
+  EXPECT_LT((without[0].h - traces[0].h).abs().max().item<double>(), 1e-5) << "other products, the same values";
 }
 
 TEST(Importance, WeightsHaveMeanOneOverPatchesAndAFloor) {
