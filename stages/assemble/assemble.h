@@ -32,7 +32,7 @@ struct AssembleParams {
   moe::Compensation compensation = moe::Compensation::mean_shift;
   std::int64_t min_neurons = 8;  ///< of an expert
   double ridge = 1e-3;           ///< least_squares: share of the mean variance added to the diagonal of second moments
-  double fisher = 0.0;         ///< least_squares: share of the gradients' directions in the metric of the output error
+  double fisher = 0.9;         ///< least_squares: share of the gradients' directions in the metric of the output error
   double pooled_tokens = 0.0;  ///< least_squares: tokens' worth of the layer's moments in those of each expert
   double expert_power = 0.5;   ///< least_squares: how far scores are levelled between a layer's experts
   double layer_power = 0.5;    ///< least_squares: weight of a layer's mean squared gradient in its scores
