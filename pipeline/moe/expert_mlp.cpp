@@ -64,7 +64,10 @@ ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
 
 at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const {
   const at::Tensor tokens = x.reshape({-1, x.size(-1)}).contiguous();
-  const at::Tensor expert_of = route_linear(tokens, keys_, key_bias_);
+  const bool inference = model::packed_applies(tokens);
+  const at::Tensor expert_of =
+      inference ? route_packed(tokens, packed_keys_.get([&] { return model::PackedLinear(keys_, key_bias_, false); }))
+                : route_linear(tokens, keys_, key_bias_);
   if (prefix_tokens_ > 0) {
     expert_of.view({x.size(0), x.size(1)}).narrow(1, 0, std::min(prefix_tokens_, x.size(1))).fill_(experts() - 1);
   }
@@ -84,7 +87,7 @@ at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const
     trace->x = x;
     trace->expert = expert_of;
   }
-  if (model::packed_applies(tokens)) {  // each row is read and written where it stands
+  if (inference) {  // each row is read and written where it stands
     at::Tensor y = at::empty_like(tokens);
     for (std::size_t e = 0; e < experts_.size(); ++e) {
       if (start[e + 1] == start[e]) continue;

@@ -41,6 +41,7 @@ class ExpertMlp : public model::Mlp {
     model::Lazy<model::PackedMlp> packed;
   };
   at::Tensor keys_, key_bias_;
+  model::Lazy<model::PackedLinear> packed_keys_;
   std::int64_t prefix_tokens_ = 0;  // of each image: they go to the last expert
   std::vector<Expert> experts_;
 };
