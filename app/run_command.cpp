@@ -183,7 +183,8 @@ void run_command(const RunOptions& options, comm::Communicator& world) {
   }
   world.together([&] {
     if (!world.is_root()) return;
-    run::claim_run_folder(prepared.folder, pipeline.identity(), stage_folders(pipeline.graph()));
+    run::claim_run_folder(prepared.folder, pipeline.identity(), stage_folders(pipeline.graph()),
+                          stages::Pipeline::default_identity());
     run::register_run(prepared.config.run.store, prepared.folder);
   });
   run::install_stop_handlers();

@@ -82,6 +82,11 @@ Pipeline::Pipeline(const RunConfig& config) : config_(config), graph_(config.run
   for (const auto& [name, set] : images_) identity_["inputs"][name] = set->fingerprint();
 }
 
+json Pipeline::default_identity() {
+  RunConfig defaults;
+  return {{"settings", result_settings(defaults)}};
+}
+
 void Pipeline::open_images(const std::string& name, const data::ImageSetParams& params) {
   if (params.source.empty()) return;
   images_.emplace(name, data::open_image_set(params));

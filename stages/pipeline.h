@@ -16,7 +16,8 @@
 namespace moextract::stages {
 
 /// Names of stages on the command line.
-inline const std::vector<std::string> kStageNames{"train", "collect", "cluster", "moments", "assemble", "finetune", "evaluate"};
+inline const std::vector<std::string> kStageNames{"train",    "collect",  "cluster", "moments",
+                                                  "assemble", "finetune", "evaluate"};
 
 /// One model that is evaluated.
 struct VariantNode {
@@ -44,6 +45,8 @@ class Pipeline {
   std::vector<std::string> nodes_of(const std::string& stage) const;
   /// Settings that affect results and identities of inputs: what a run's folder is compared by.
   nlohmann::json identity() const { return identity_; }
+  /// The settings in identity() when nothing is configured.
+  static nlohmann::json default_identity();
 
  private:
   void open_images(const std::string& name, const data::ImageSetParams& params);

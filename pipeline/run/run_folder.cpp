@@ -17,16 +17,28 @@ namespace {
 
 constexpr const char* kRecord = "run.json";
 
+/// Adds what `settings` lacks.
+void fill_in(json& settings, const json& defaults) {
+  for (const auto& [key, value] : defaults.items()) {
+    if (!settings.contains(key)) {
+      settings[key] = value;
+    } else if (settings[key].is_object() && value.is_object()) {
+      fill_in(settings[key], value);
+    }
+  }
+}
+
 }  // namespace
 
-void claim_run_folder(const fs::path& folder, const json& settings, const json& stages) {
+void claim_run_folder(const fs::path& folder, const json& settings, const json& stages, const json& defaults) {
   if (fs::exists(folder / kRecord)) {
-    const json record = json::parse(read_text_file(folder / kRecord), nullptr, false);
-    if (!record.is_object() || !record.contains("settings")) {
+    json record = json::parse(read_text_file(folder / kRecord), nullptr, false);
+    if (!record.is_object() || !record.contains("settings") || !record["settings"].is_object()) {
       fail(ExitCode::conflict,
            "{}: is damaged. Delete it (artefacts are kept elsewhere) or choose another folder by --set run.folder=...",
            (folder / kRecord).string());
     }
+    fill_in(record["settings"], defaults);
     const std::vector<std::string> changed = json_differences(record.at("settings"), settings);
     if (!changed.empty()) {
       const std::size_t shown = std::min<std::size_t>(changed.size(), 5);

@@ -8,9 +8,10 @@ namespace moextract::run {
 
 /// Claims `folder` for a configuration (the settings that affect results); `stages` are its artefacts' folders, so that
 /// the store knows from the start what belongs to a run. Throws UserError (conflict) naming the keys
-/// that differ if it belongs to another one; nothing in it is touched then.
-void claim_run_folder(const std::filesystem::path& folder, const nlohmann::json& settings,
-                      const nlohmann::json& stages);
+/// that differ if it belongs to another one; nothing in it is touched then. `defaults`: what a setting is that the
+/// record does not know, because an earlier version of the program had no such key.
+void claim_run_folder(const std::filesystem::path& folder, const nlohmann::json& settings, const nlohmann::json& stages,
+                      const nlohmann::json& defaults = nlohmann::json::object());
 
 /// Whether the folder holds a run's record.
 bool is_run_folder(const std::filesystem::path& folder);

@@ -37,6 +37,19 @@ TEST_F(RunTest, AFolderBelongsToOneConfiguration) {
   EXPECT_EQ(read_text_file(folder / "run.json"), before);
 }
 
+TEST_F(RunTest, AFolderOfAnEarlierVersionHadTheDefaultsOfNewKeys) {
+  const fs::path folder = root_ / "run";
+  claim_run_folder(folder, {{"cluster", {{"k", 8}}}}, json::object());
+  const json defaults{{"cluster", {{"k", 4}, {"new", 0.5}}}, {"section", {{"key", nullptr}}}};
+  claim_run_folder(folder, {{"cluster", {{"k", 8}, {"new", 0.5}}}, {"section", {{"key", nullptr}}}}, json::object(),
+                   defaults);
+  const std::string message = conflict([&] {
+    claim_run_folder(folder, {{"cluster", {{"k", 8}, {"new", 0.7}}}, {"section", {{"key", nullptr}}}}, json::object(),
+                     defaults);
+  });
+  EXPECT_TRUE(contains(message, "cluster.new (0.5 there, 0.7 now)")) << message;
+}
+
 TEST_F(RunTest, ManyDifferencesAreCounted) {
   json a, b;
   for (int i = 0; i < 9; ++i) a["key" + std::to_string(i)] = i, b["key" + std::to_string(i)] = i + 1;
