@@ -162,7 +162,8 @@ fs::path run_folder(const stages::RunConfig& config, const std::vector<std::stri
     if (setting.starts_with("run.")) continue;
     std::string safe = setting;
     for (char& c : safe) c = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '=' || c == '-' ? c : '_';
-    name += "+" + safe.substr(0, 60);
+    name += '+';
+    name.append(safe, 0, 60);
   }
   return fs::path("runs") / name;
 }
