@@ -74,7 +74,7 @@ Pipeline::Pipeline(const RunConfig& config) : config_(config), graph_(config.run
   };
   if (images_.contains("calibration")) {
     if (config_.baseline.enabled) add_variant("vbp", "vbp");
-    add_variant("experts", "moee");
+    add_variant("experts", config_.assemble.method == Method::least_squares ? "fitted" : "moee");
   }
   for (const VariantNode& variant : variants_) add_evaluate(variant);
 
@@ -185,8 +185,8 @@ void Pipeline::add_collect() {
             {"model", model::to_json(whole)},
             {"on_bad_image", section("data")["on_bad_image"]}},
            {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
-           fmt::format("reads {}; writes {} in {} shards; a rank holds one shard ({}) in memory", set.summary(),
-                       bytes_text(bytes), files, bytes_text(bytes * shard_share)),
+           fmt::format("reads {}; writes {} in {} shards; a rank holds two shards ({}) in memory", set.summary(),
+                       bytes_text(bytes), files, bytes_text(2 * bytes * shard_share)),
            [this, &set](run::Context& context, const fs::path& folder) {
              moe::LoadedModel model = dense();  // the tensors are shared
              model.description.vit.short_last_block = false;

@@ -24,7 +24,7 @@ struct VariantNode {
   std::string name;        ///< "dense", "vbp", "vbp-finetuned", "experts", "experts-finetuned"
   std::string model;       ///< id of the node that makes it; empty: the dense model's file
   std::string evaluation;  ///< id of its evaluation
-  std::string method;      ///< "dense", "vbp", "moee"
+  std::string method;      ///< "dense", "vbp", "moee", "fitted"
   bool finetuned = false;
 };
 

@@ -19,7 +19,7 @@ const Variant* find_variant(const Results& results, const std::string& method, b
 }
 
 const Variant* choose_subject(const Results& results) {
-  for (const char* method : {"moee", "vbp"}) {
+  for (const char* method : {"fitted", "moee", "vbp"}) {
     for (const bool finetuned : {true, false}) {
       if (const Variant* variant = find_variant(results, method, finetuned)) return variant;
     }
@@ -48,7 +48,7 @@ std::string speed(const Variant& variant, const Variant& dense) {
 }
 
 std::string how_made(const Variant& variant) {
-  if (variant.method == "moee")
+  if (variant.has_experts())
     return variant.finetuned ? "Cut into experts and fine-tuned" : "Cut into experts, without fine-tuning";
   if (variant.method == "vbp")
     return variant.finetuned ? "Pruned by VBP and fine-tuned" : "Pruned by VBP, without fine-tuning";
@@ -110,7 +110,7 @@ void add_uncertainty(const Variant& subject, const Variant& dense, std::vector<s
 
 void add_rival(const Results& results, const Variant& subject, const Variant& dense,
                std::vector<std::string>& details) {
-  if (subject.method != "moee") return;
+  if (!subject.has_experts()) return;
   const Variant* vbp = find_variant(results, "vbp", subject.finetuned);
   if (!vbp) return;
   const Number kept = ratio(vbp->top1(), dense.top1());
@@ -162,7 +162,7 @@ Headline make_headline(const Results& results) {
 
   add_uncertainty(subject, *dense, headline.details);
   add_rival(results, subject, *dense, headline.details);
-  if (subject.method == "moee" && !results.layers.empty() &&
+  if (subject.has_experts() && !results.layers.empty() &&
       std::all_of(results.layers.begin(), results.layers.end(), [](const Layer& l) { return l.kind == "dense"; })) {
     headline.details.push_back("Every layer stayed dense: nothing was cut into experts in this run.");
   }

@@ -68,6 +68,7 @@ std::string dot(const Variant& variant) {
 
 std::string method_name(const Variant& variant) {
   if (variant.method == "moee") return "MoEE";
+  if (variant.method == "fitted") return "least squares";
   if (variant.method == "vbp") return "VBP";
   return variant.method.empty() ? "-" : variant.method;
 }
@@ -161,7 +162,8 @@ std::string scatter(const Results& results, const std::string& what, const std::
 }  // namespace
 
 std::string series_of(const Variant& variant) {
-  for (const char* method : {"dense", "vbp", "moee"}) {
+  if (variant.has_experts()) return "s-moee";  // one colour for experts, however they were cut
+  for (const char* method : {"dense", "vbp"}) {
     if (variant.method == method) return std::string("s-") + method;
   }
   return "s-other";

@@ -20,7 +20,7 @@ namespace moextract {
 //    "run":      {"name", "folder", "ranks", "threads_per_rank", "hosts": [text], "device"},
 //    "model":    {"name", "depth", "width", "hidden", "tokens", "classes", "parameters", "macs_per_image"},
 //    "data":     {"calibration"|"train"|"validation": {"summary", "images", "skipped"}},
-//    "variants": [{"name" *: "dense|vbp|vbp-finetuned|experts|experts-finetuned", "label", "method": "dense|vbp|moee",
+//    "variants": [{"name" *: "dense|vbp|vbp-finetuned|experts|experts-finetuned", "label", "method": "dense|vbp|moee|fitted",
 //                  "finetuned": bool, "images" *, "skipped", "top1_correct" *, "top5_correct", "macs_per_image" *,
 //                  "parameters" *, "images_per_second",
 //                  "versus_dense": {"gained": images only this one gets right, "lost": only the dense model,
@@ -47,12 +47,13 @@ using Count = std::optional<std::int64_t>;
 struct Variant {
   std::string name;    ///< key, unique
   std::string label;   ///< for people; made from name when the file has none
-  std::string method;  ///< "dense", "vbp" or "moee"; made from name when the file has none
+  std::string method;  ///< "dense", "vbp", "moee" or "fitted"; made from name when the file has none
   bool finetuned = false;
   Count images, skipped, top1_correct, top5_correct, parameters;
   Count gained, lost, agreeing;  ///< image by image against the dense model
   Number macs_per_image, images_per_second;
 
+  bool has_experts() const { return method == "moee" || method == "fitted"; }
   Number top1() const;                 ///< share of images in 0..1
   Number top5() const;                 ///< share of images in 0..1
   Number top1_standard_error() const;  ///< sqrt(p (1 - p) / N), the binomial standard error of top1()

@@ -4,6 +4,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <future>
+#include <memory>
 #include <numeric>
 
 #include "core/error.h"
@@ -59,26 +61,43 @@ class Collector {
     context_.comm.together([&] {
       run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "collect", my_images,
                              "images of this rank");
+      std::vector<std::int64_t> missing;
       for (const std::int64_t s : mine) {
-        if (run::stop_requested()) {
-          fail(ExitCode::resume,
-               "collect was asked to stop; finished shards are kept. Run the same command again to go on");
+        if (!is_finished(s)) {
+          missing.push_back(s);
+          continue;
         }
-        const std::string& path = paths_[static_cast<std::size_t>(s)].string();
-        if (is_finished(s)) {
-          ++counts[found];
-        } else {
-          for (std::string& message : write_shard(s, progress)) {
-            context_.log->warn("left out: {}", message);
-            skipped_messages.push_back(std::move(message));
-          }
-        }
-        const store::ShardReader shard(path);
+        const store::ShardReader shard(paths_[static_cast<std::size_t>(s)]);
+        ++counts[found];
         const auto recorded = static_cast<std::int64_t>(shard.images().size());
         counts[images] += recorded;
         counts[skipped] += shard.info().image_count - recorded;
         counts[rows] += shard.rows();
       }
+      // A shard is written while the next one is computed. HDF5 is used by one thread at a time: nothing here reads
+      // shards from now on, and a write ends before the next begins. On an exception the last write is waited for, so
+      // its shard is kept.
+      std::future<void> writing;
+      for (const std::int64_t s : missing) {
+        if (run::stop_requested()) {
+          fail(ExitCode::resume,
+               "collect was asked to stop; finished shards are kept. Run the same command again to go on");
+        }
+        auto recorded = std::make_shared<std::vector<Recorded>>(compute_shard(s, progress));
+        for (const Recorded& part : *recorded) {
+          counts[images] += static_cast<std::int64_t>(part.images.size());
+          counts[skipped] += static_cast<std::int64_t>(part.skipped.size());
+          for (const store::ShardImage& image : part.images)
+            counts[rows] += static_cast<std::int64_t>(image.tokens.size());
+          for (const std::string& message : part.skipped) {
+            context_.log->warn("left out: {}", message);
+            skipped_messages.push_back(message);
+          }
+        }
+        if (writing.valid()) writing.get();
+        writing = std::async(std::launch::async, [this, s, recorded] { write_shard(s, *recorded); });
+      }
+      if (writing.valid()) writing.get();
     });
     context_.comm.all_reduce(std::span<std::int64_t>(counts), comm::Reduction::sum);
     model::check_skipped(skipped_messages, counts[skipped], inputs_.images.size(), inputs_.max_bad_share);
@@ -119,8 +138,7 @@ class Collector {
     }
   }
 
-  /// Returns the messages of pictures left out.
-  std::vector<std::string> write_shard(std::int64_t shard, run::Progress& progress) {
+  std::vector<Recorded> compute_shard(std::int64_t shard, run::Progress& progress) {
     const store::ShardInfo shard_info = info(shard);
     const std::int64_t batches = (shard_info.image_count + inputs_.micro_batch - 1) / inputs_.micro_batch;
     std::vector<Recorded> recorded(static_cast<std::size_t>(batches));
@@ -130,15 +148,16 @@ class Collector {
       recorded[static_cast<std::size_t>(batch)] = record(shard_info.first_image + first, count);
       progress.add(count);
     });
-    store::ShardWriter writer(paths_[static_cast<std::size_t>(shard)], shard_info);
-    std::vector<std::string> skipped;
+    return recorded;
+  }
+
+  void write_shard(std::int64_t shard, std::vector<Recorded>& recorded) const {
+    store::ShardWriter writer(paths_[static_cast<std::size_t>(shard)], info(shard));
     for (Recorded& part : recorded) {
       if (!part.images.empty()) writer.append(part.images, part.rows);
-      skipped.insert(skipped.end(), part.skipped.begin(), part.skipped.end());
       part = {};  // frees the rows
     }
     writer.finish();
-    return skipped;
   }
 
   Recorded record(std::int64_t first, std::int64_t count) const {

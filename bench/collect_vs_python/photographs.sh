@@ -1,0 +1,42 @@
+# Sourced: 1,000 real photographs (five copies of the test data's 200) in a folder a class, and a configuration that collects
+# them with vit_tiny_patch16_224. Sets `photographs` and `config`.
+: "${MOEXTRACT_TEST_DATA:?names the folder of the test data}"
+data=$root/build/bench-data
+photographs=$data/photographs
+if [[ $(find "$photographs" -name '*.jpg' 2> /dev/null | wc -l) -ne 1000 ]]; then
+  rm -rf "$photographs"
+  for copy in 0 1 2 3 4; do
+    mkdir -p "$photographs/$copy"
+    cp "$MOEXTRACT_TEST_DATA"/nips17-mini200/images/*.jpg "$photographs/$copy/"
+  done
+fi
+config=$data/photographs.yaml
+cat > "$config" << END
+run:
+  name: photographs
+  threads: ${BENCH_THREADS:-2}
+model:
+  name: vit_tiny_patch16_224
+  weights: $MOEXTRACT_TEST_DATA/vit-tiny-in1k/vit_tiny_patch16_224.safetensors
+  resize: 248
+  interpolation: bicubic
+  mean: [0.5]
+  std: [0.5]
+  micro_batch: ${BENCH_BATCH:-10}
+data:
+  calibration:
+    source: $photographs
+collect:
+  tokens_per_image: 16
+END
+program=$(find "${MOEXTRACT_BUILD:-$root/build/release}" -name moextract -type f -perm -u+x | head -n 1)
+[[ -n $program ]] || { echo "moextract is not built: run scripts/build.sh, or set MOEXTRACT_BUILD" >&2; exit 2; }
+# Images a second of the collect stage, model loading and hashing left out as for the peers.
+collect_rate() {
+  rm -rf "$data/collect-store"
+  (cd "$data" && "$program" collect "$config" --set run.store="$data/collect-store" --set run.folder="$data/collect-run") >&2 || return 1
+  rm -rf "$data/collect-run"
+  python3 -c 'import json, sys, glob
+m = json.load(open(glob.glob(sys.argv[1] + "/collect-*/manifest.json")[0]))
+print(1000 / m["seconds"])' "$data/collect-store"
+}

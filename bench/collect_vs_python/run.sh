@@ -1,0 +1,33 @@
+#!/bin/bash
+# Images a second of collect against the script a Python user would write (peer.py), vit_tiny_patch16_224 on 1,000 real JPEGs, float32,
+# two threads each, taking turns. The peer runs with 0 and 2 loader workers; its best counts. Ends with one JSON line.
+#
+# Environment: MOEXTRACT_TEST_DATA, BENCH_THREADS (2), BENCH_ROUNDS (3), MOEXTRACT_BUILD (build/release)
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=bench/collect_vs_python/photographs.sh
+source "$root/bench/collect_vs_python/photographs.sh"
+venv=$root/build/peers-torch
+if [[ ! -f $venv/ready ]]; then
+  python3 -m venv "$venv" >&2
+  "$venv/bin/pip" install -q -r "$root/bench/collect_vs_python/requirements.txt" >&2
+  touch "$venv/ready"
+fi
+ours=() peer0=() peer2=()
+for ((round = 0; round < ${BENCH_ROUNDS:-3}; ++round)); do
+  ours+=("$(collect_rate)")
+  for workers in 0 2; do
+    rate=$("$venv/bin/python" "$root/bench/collect_vs_python/peer.py" \
+      "$MOEXTRACT_TEST_DATA/vit-tiny-in1k/vit_tiny_patch16_224.safetensors" "$photographs" "$data/peer.h5" \
+      --threads "${BENCH_THREADS:-2}" --workers "$workers")
+    if ((workers == 0)); then peer0+=("$rate"); else peer2+=("$rate"); fi
+  done
+done
+python3 - "${ours[*]}" "${peer0[*]}" "${peer2[*]}" << 'END'
+import json, statistics, sys
+ours, without, with_two = (statistics.median(map(float, text.split())) for text in sys.argv[1:])
+peer = max(without, with_two)
+print(json.dumps({"name": "collect_vs_python", "unit": "images/s", "dtype": "float32", "ours": round(ours, 2),
+                  "peer": round(peer, 2), "peer_workers_0": round(without, 2), "peer_workers_2": round(with_two, 2),
+                  "ratio": round(ours / peer, 3)}))
+END
