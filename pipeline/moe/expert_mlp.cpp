@@ -153,4 +153,23 @@ LayerSummary summarise_layer(std::int64_t layer, const model::TensorMap& tensors
   return summary;
 }
 
+std::vector<std::vector<std::int64_t>> expert_overlaps(std::int64_t layer, const model::TensorMap& tensors) {
+  const std::string prefix = model::mlp_prefix(layer);
+  if (!tensors.contains(prefix + "router.weight")) return {};
+  const std::vector<std::int64_t> offsets = to_vector(get(tensors, prefix + "experts.offsets")),
+                                  neurons = to_vector(get(tensors, prefix + "experts.neurons"));
+  const std::size_t k = offsets.size() - 1;
+  std::vector<std::set<std::int64_t>> sets;
+  for (std::size_t e = 0; e < k; ++e) sets.emplace_back(neurons.begin() + offsets[e], neurons.begin() + offsets[e + 1]);
+  std::vector<std::vector<std::int64_t>> shared(k, std::vector<std::int64_t>(k, 0));
+  for (std::size_t a = 0; a < k; ++a) {
+    for (std::size_t b = 0; b <= a; ++b) {
+      const auto count =
+          std::count_if(sets[a].begin(), sets[a].end(), [&](std::int64_t n) { return sets[b].contains(n); });
+      shared[a][b] = shared[b][a] = count;
+    }
+  }
+  return shared;
+}
+
 }  // namespace moextract::moe

@@ -58,4 +58,7 @@ struct LayerSummary {
 };
 LayerSummary summarise_layer(std::int64_t layer, const model::TensorMap& tensors);
 
+/// Neurons that two experts share: [k][k], the sizes on the diagonal; empty for a dense layer.
+std::vector<std::vector<std::int64_t>> expert_overlaps(std::int64_t layer, const model::TensorMap& tensors);
+
 }  // namespace moextract::moe

@@ -263,6 +263,7 @@ json assemble_experts(const AssembleParams& params, const AssembleInputs& inputs
                     {"sum_sizes", sum},
                     {"rows", statistics[l].moments.count},
                     {"token_share", statistics[l].token_share},
+                    {"overlap", moe::expert_overlaps(layer, tensors)},
                     {"router_agreement", statistics[l].agreement}});
     }
     layers.push_back(std::move(facts));

@@ -308,6 +308,7 @@ class Fitter {
                         {"union", summary.union_size},
                         {"sum_sizes", std::accumulate(summary.sizes.begin(), summary.sizes.end(), std::int64_t{0})},
                         {"token_share", shares[l]},
+                        {"overlap", moe::expert_overlaps(layer, tensors)},
                         {"prefix_expert", vit_.prefix_tokens() > 0},
                         {"mean_gradient", r.mean_gradient},
                         {"output_error", std::vector<double>(error.const_data_ptr<double>(),

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <mutex>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -19,34 +20,79 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 namespace {
 
+/// Tokens of one layer by the expert they went to.
+struct LayerCounts {
+  std::int64_t experts = 0, classes = 0, positions = 0;
+  std::vector<std::int64_t> by_class;     // [expert, class of the image]
+  std::vector<std::int64_t> by_position;  // [expert, position in the image]
+
+  std::vector<std::int64_t> tokens() const {
+    std::vector<std::int64_t> sums;
+    for (std::int64_t e = 0; e < experts; ++e) {
+      const auto first = by_position.begin() + e * positions;
+      sums.push_back(std::accumulate(first, first + positions, std::int64_t{0}));
+    }
+    return sums;
+  }
+};
+
 /// What is counted; all integers, so that sums over threads and ranks are exact.
 struct Counts {
   std::vector<std::int64_t> numbers = std::vector<std::int64_t>(4, 0);
-  std::vector<std::vector<std::int64_t>> tokens;  // [layer][expert]
+  std::vector<LayerCounts> layers;
 
   enum Number { images, top1, top5, skipped };
-  explicit Counts(const model::Network& network) {
-    for (std::int64_t l = 0; l < network.layers(); ++l)
-      tokens.emplace_back(static_cast<std::size_t>(network.mlp(l).experts()), 0);
+  Counts(const model::Network& network, std::int64_t classes) {
+    for (std::int64_t l = 0; l < network.layers(); ++l) {
+      LayerCounts layer{network.mlp(l).experts(), classes, network.mlp_tokens(l), {}, {}};
+      layer.by_class.assign(static_cast<std::size_t>(layer.experts * classes), 0);
+      layer.by_position.assign(static_cast<std::size_t>(layer.experts * layer.positions), 0);
+      layers.push_back(std::move(layer));
+    }
   }
-  void add(const Counts& other) {
-    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] += other.numbers[i];
-    for (std::size_t l = 0; l < tokens.size(); ++l) {
-      for (std::size_t e = 0; e < tokens[l].size(); ++e) tokens[l][e] += other.tokens[l][e];
+  /// `expert`: of each token of a micro-batch, image by image; `labels`: of its images.
+  void add_tokens(std::size_t layer, const at::Tensor& expert, const std::vector<std::int64_t>& labels) {
+    LayerCounts& counts = layers[layer];
+    const std::int64_t* next = expert.const_data_ptr<std::int64_t>();
+    for (const std::int64_t label : labels) {
+      for (std::int64_t position = 0; position < counts.positions; ++position, ++next) {
+        ++counts.by_class[static_cast<std::size_t>(*next * counts.classes + label)];
+        ++counts.by_position[static_cast<std::size_t>(*next * counts.positions + position)];
+      }
     }
   }
   void all_reduce(comm::Communicator& comm) {
     std::vector<std::int64_t> flat = numbers;
-    for (const auto& layer : tokens) flat.insert(flat.end(), layer.begin(), layer.end());
+    for (const LayerCounts& layer : layers) {
+      flat.insert(flat.end(), layer.by_class.begin(), layer.by_class.end());
+      flat.insert(flat.end(), layer.by_position.begin(), layer.by_position.end());
+    }
     comm.all_reduce(std::span<std::int64_t>(flat), comm::Reduction::sum);
     auto next = flat.begin();
     const auto take = [&](std::vector<std::int64_t>& to) {
       for (std::int64_t& value : to) value = *next++;
     };
     take(numbers);
-    for (auto& layer : tokens) take(layer);
+    for (LayerCounts& layer : layers) take(layer.by_class), take(layer.by_position);
   }
 };
+
+/// Bits of the distribution that the counts are in proportion to.
+double entropy(std::span<const std::int64_t> counts) {
+  double total = 0, sum = 0;
+  for (const std::int64_t n : counts) total += static_cast<double>(n);
+  for (const std::int64_t n : counts) {
+    if (n > 0) sum -= static_cast<double>(n) / total * std::log2(static_cast<double>(n) / total);
+  }
+  return sum;
+}
+
+/// I(expert; class of the image) in bits, over tokens: H(expert) + H(class) - H(expert, class).
+double class_information(const LayerCounts& layer) {
+  std::vector<std::int64_t> of_class(static_cast<std::size_t>(layer.classes), 0);
+  for (std::size_t i = 0; i < layer.by_class.size(); ++i) of_class[i % of_class.size()] += layer.by_class[i];
+  return std::max(0.0, entropy(layer.tokens()) + entropy(of_class) - entropy(layer.by_class));
+}
 
 /// Classes that stand before the label.
 std::int64_t rank_of_label(const float* logits, std::int64_t classes, std::int64_t label) {
@@ -84,15 +130,33 @@ struct Answers {
 
 model::TokenShares token_shares(const Counts& counts) {
   model::TokenShares shares;
-  for (const auto& layer : counts.tokens) {
-    std::int64_t sum = 0;
-    for (const std::int64_t n : layer) sum += n;
+  for (const LayerCounts& layer : counts.layers) {
+    const std::vector<std::int64_t> tokens = layer.tokens();
+    const std::int64_t sum = std::accumulate(tokens.begin(), tokens.end(), std::int64_t{0});
     std::vector<double> share;
-    for (const std::int64_t n : layer)
+    for (const std::int64_t n : tokens)
       share.push_back(sum > 0 ? static_cast<double>(n) / static_cast<double>(sum) : 0.0);
     shares.push_back(std::move(share));
   }
   return shares;
+}
+
+/// The counts behind the analysis, as tensors.
+void save_routing(const fs::path& path, const Counts& counts) {
+  model::TensorMap tensors;
+  const auto add = [&](const std::string& name, const std::vector<std::int64_t>& values, std::int64_t rows,
+                       std::int64_t columns) {
+    at::Tensor tensor = at::empty({rows, columns}, at::kLong);
+    std::copy(values.begin(), values.end(), tensor.data_ptr<std::int64_t>());
+    tensors.emplace(name, tensor);
+  };
+  for (std::size_t l = 0; l < counts.layers.size(); ++l) {
+    const LayerCounts& layer = counts.layers[l];
+    if (layer.experts == 0) continue;
+    add(fmt::format("layer.{}.by_class", l), layer.by_class, layer.experts, layer.classes);
+    add(fmt::format("layer.{}.by_position", l), layer.by_position, layer.experts, layer.positions);
+  }
+  if (!tensors.empty()) model::save_weights(path, tensors, {});
 }
 
 }  // namespace
@@ -104,7 +168,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   std::vector<std::int64_t> mine;
   for (std::int64_t b = context.comm.rank(); b < batches; b += context.comm.size()) mine.push_back(b);
 
-  Counts counts(*network);
+  Counts counts(*network, classes);
   Answers answers(total);
   std::vector<std::string> skipped;
   double forward_seconds = 0;
@@ -127,19 +191,16 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
       const std::int64_t count = std::min(inputs.micro_batch, total - first);
       const model::InputBatch batch =
           model::load_batch(inputs.images, inputs.model.description.preprocess, first, count, inputs.bad_images);
-      Counts part(*network);
+      std::vector<std::int64_t> numbers(counts.numbers.size(), 0), labels;
+      std::vector<std::pair<std::size_t, at::Tensor>> routed;
       double seconds = 0;
       if (!batch.index.empty()) {
         const auto start = std::chrono::steady_clock::now();
         const at::Tensor logits = network
                                       ->logits(batch.images,
                                                [&](std::int64_t layer, const model::MlpTrace& trace) {
-                                                 if (!trace.expert.defined()) return;
-                                                 const std::int64_t* expert =
-                                                     trace.expert.const_data_ptr<std::int64_t>();
-                                                 auto& tokens = part.tokens[static_cast<std::size_t>(layer)];
-                                                 for (std::int64_t t = 0; t < trace.expert.numel(); ++t)
-                                                   ++tokens[static_cast<std::size_t>(expert[t])];
+                                                 if (trace.expert.defined())
+                                                   routed.emplace_back(static_cast<std::size_t>(layer), trace.expert);
                                                })
                                       .contiguous();
         seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -153,14 +214,16 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
           }
           const std::int64_t rank = rank_of_label(row, classes, inputs.images.label(batch.index[i]));
           answers.set(batch.index[i], row, classes, rank);  // each image is one thread's
-          part.numbers[Counts::top1] += rank < 1 ? 1 : 0;
-          part.numbers[Counts::top5] += rank < 5 ? 1 : 0;
+          labels.push_back(inputs.images.label(batch.index[i]));
+          numbers[Counts::top1] += rank < 1 ? 1 : 0;
+          numbers[Counts::top5] += rank < 5 ? 1 : 0;
         }
       }
-      part.numbers[Counts::images] = static_cast<std::int64_t>(batch.index.size());
-      part.numbers[Counts::skipped] = static_cast<std::int64_t>(batch.skipped.size());
+      numbers[Counts::images] = static_cast<std::int64_t>(batch.index.size());
+      numbers[Counts::skipped] = static_cast<std::int64_t>(batch.skipped.size());
       const std::lock_guard lock(mutex);
-      counts.add(part);
+      for (std::size_t i = 0; i < numbers.size(); ++i) counts.numbers[i] += numbers[i];
+      for (const auto& [layer, expert] : routed) counts.add_tokens(layer, expert, labels);
       forward_seconds += seconds;
       for (const std::string& message : batch.skipped) {
         context.log->warn("left out: {}", message);
@@ -181,10 +244,15 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   json layers = json::array();
   for (std::int64_t l = 0; l < network->layers(); ++l) {
     const auto& share = shares[static_cast<std::size_t>(l)];
+    const LayerCounts& routing = counts.layers[static_cast<std::size_t>(l)];
     layers.push_back({{"layer", l},
-                      {"tokens", counts.tokens[static_cast<std::size_t>(l)]},
+                      {"tokens", routing.tokens()},
                       {"token_share", share},
                       {"active_neurons", network->mlp(l).active_neurons(share)}});
+    if (routing.experts > 0) {
+      layers.back()["usage_entropy"] = entropy(routing.tokens());
+      layers.back()["class_information"] = class_information(routing);
+    }
   }
   const json evaluation{{"images", images},
                         {"skipped", counts.numbers[Counts::skipped]},
@@ -203,6 +271,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   context.comm.together([&] {
     if (!context.comm.is_root()) return;
     answers.save(folder / kPredictionsFile);
+    save_routing(folder / kRoutingFile, counts);
     write_file_atomically(folder / kEvaluationFile, evaluation.dump(2) + "\n");
     write_file_atomically(folder / kTimingFile, timing.dump(2) + "\n");
   });

@@ -12,7 +12,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kEvaluateVersion = 3;
+inline constexpr int kEvaluateVersion = 4;
 
 struct EvaluateInputs {
   const moe::LoadedModel& model;
@@ -28,6 +28,9 @@ inline constexpr const char* kEvaluationFile =
 /// logit
 /// (-1: left out), and "label_rank" [N] int32, how many classes stand before the label.
 inline constexpr const char* kPredictionsFile = "predictions.safetensors";
+/// Where the tokens went, for each layer with experts: "layer.<l>.by_class" [k, classes] and "layer.<l>.by_position"
+/// [k, tokens], int64 counts; absent without experts.
+inline constexpr const char* kRoutingFile = "routing.safetensors";
 inline constexpr const char* kTimingFile = "timing.json";  ///< measured here and now
 
 /// Collective. Images are dealt over the ranks by micro-batches; a rank may get none. The number of images that were

@@ -126,6 +126,9 @@ class ResultsBuilder {
       for (std::size_t l = 0; l < layers.size(); ++l) {
         if (!evaluated) continue;
         layers[l]["token_share"] = measured[l]["token_share"];
+        for (const char* name : {"usage_entropy", "class_information"}) {
+          if (measured[l].contains(name)) layers[l][name] = measured[l][name];
+        }
         layers[l]["active_share"] = measured[l]["active_neurons"].get<double>() / layers[l]["hidden"].get<double>();
       }
       results["layers"] = std::move(layers);

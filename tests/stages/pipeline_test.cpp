@@ -1,6 +1,8 @@
 // The graph as a whole: the same bytes on any number of ranks and threads, reuse, and what a change makes new.
 #include <gtest/gtest.h>
 
+#include <ATen/ATen.h>
+
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -138,6 +140,23 @@ TEST(Pipeline, EvaluationCountsEveryImageOnceAndMatchesItsOwnForward) {
     right += answer == set->label(i) ? 1 : 0;
   }
   EXPECT_EQ(evaluation["top1_correct"], right);
+
+  // Where tokens went: every token once, by class and by position; the expert of a token tells at most its own entropy.
+  const json routed = read_json(folders.at("evaluate/experts") / kEvaluationFile);
+  const model::WeightsFile routing = model::load_weights(folders.at("evaluate/experts") / kRoutingFile);
+  for (const json& layer : routed["layers"]) {
+    if (layer["tokens"].empty()) continue;
+    const std::string name = "layer." + std::to_string(layer["layer"].get<int>());
+    const at::Tensor by_class = routing.tensors.at(name + ".by_class").to(at::kDouble),
+                     by_position = routing.tensors.at(name + ".by_position").to(at::kDouble);
+    EXPECT_EQ(by_class.sum().item<double>(), 40.0 * 17);
+    EXPECT_TRUE(at::equal(by_class.sum(1), by_position.sum(1)));
+    EXPECT_TRUE((by_position.sum(0) == 40).all().item<bool>()) << "each position of each image once";
+    const at::Tensor p = by_class / by_class.sum(), outer = at::outer(p.sum(1), p.sum(0));
+    const double information = at::where(p > 0, p * (p / outer).log2(), at::zeros_like(p)).sum().item<double>();
+    EXPECT_NEAR(layer["class_information"].get<double>(), information, 1e-9);
+    EXPECT_LE(information, layer["usage_entropy"].get<double>() + 1e-9);
+  }
 
   const AnswerChanges itself = compare_answers(folders.at("evaluate/dense"), folders.at("evaluate/dense"));
   EXPECT_EQ(itself.agreeing, 40);
