@@ -207,6 +207,16 @@ void read_yaml(const fs::path& file, FieldList& fields, std::vector<std::string>
   if (used != nullptr) used->insert(used->end(), set_fields.begin(), set_fields.end());
 }
 
+Field& need_field(FieldList& fields, const std::string& path, const std::string& prefix) {
+  Field* field = find_field(fields, path);
+  if (field == nullptr && is_section(fields, path)) {
+    fail(ExitCode::config, "{}{} is a section; set one of its keys, such as {}", prefix, path,
+         key_of_section(fields, path));
+  }
+  if (field == nullptr) fail(ExitCode::config, "{}{}", prefix, unknown_key(fields, path));
+  return *field;
+}
+
 void apply_setting(std::string_view setting, FieldList& fields) {
   const std::string prefix = fmt::format("--set {}: ", setting);
   if (first_non_text_byte(setting) != std::string_view::npos) {
@@ -217,17 +227,12 @@ void apply_setting(std::string_view setting, FieldList& fields) {
   if (equals == std::string_view::npos || path.empty()) {
     fail(ExitCode::config, "{}expected KEY=VALUE, such as cluster.k=16", prefix);
   }
-  Field* field = find_field(fields, path);
-  if (field == nullptr && is_section(fields, path)) {
-    fail(ExitCode::config, "{}{} is a section; set one of its keys, such as {}", prefix, path,
-         key_of_section(fields, path));
-  }
-  if (field == nullptr) fail(ExitCode::config, "{}{}", prefix, unknown_key(fields, path));
+  Field& field = need_field(fields, path, prefix);
   ValueSource source;
   source.prefix = [&](const YAML::Mark&, const std::string& key) {
     return key == path ? prefix : prefix + key.substr(path.size()) + ": ";
   };
-  assign(*field, setting_node(trimmed(setting.substr(equals + 1)), prefix), YAML::Mark::null_mark(), source);
+  assign(field, setting_node(trimmed(setting.substr(equals + 1)), prefix), YAML::Mark::null_mark(), source);
 }
 
 void check_required(const FieldList& fields, const fs::path& file) {

@@ -28,6 +28,9 @@ void read_yaml(const std::filesystem::path& file, FieldList& fields, std::vector
 /// Relative paths are taken from the working folder. Messages begin with "--set cluster.k=16:".
 void apply_setting(std::string_view setting, FieldList& fields);
 
+/// The field named `path`. Throws UserError (config) of the form "<prefix>no such key; did you mean ...?".
+Field& need_field(FieldList& fields, const std::string& path, const std::string& prefix);
+
 /// Checks, after reading and settings, that all required fields have a value: texts, paths and lists are not empty,
 /// numbers, switches and names were given. Throws UserError (config) that lists all that are missing.
 void check_required(const FieldList& fields, const std::filesystem::path& file);
