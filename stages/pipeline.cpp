@@ -4,10 +4,8 @@
 
 #include "config/render.h"
 #include "core/error.h"
-#include "core/hash.h"
 #include "run/progress.h"
 #include "stages/evaluate/evaluate.h"
-#include "store/safetensors.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
@@ -33,11 +31,13 @@ json result_settings(RunConfig& config) {
 
 }  // namespace
 
-Pipeline::Pipeline(const RunConfig& config) : config_(config), graph_(config.run.store) {
+Pipeline::Pipeline(const RunConfig& config, InputCache* cache) : config_(config), graph_(config.run.store) {
+  InputCache own_cache;
+  InputCache& inputs = cache != nullptr ? *cache : own_cache;
   settings_ = result_settings(config_);
-  open_images("calibration", config_.data.calibration);
-  open_images("train", config_.data.train);
-  open_images("validation", config_.data.validation);
+  open_images("calibration", config_.data.calibration, inputs);
+  open_images("train", config_.data.train, inputs);
+  open_images("validation", config_.data.validation, inputs);
   trains_ = config_.model.weights.empty();
   std::optional<model::ModelDescription> own;
   if (!trains_) {
@@ -47,9 +47,9 @@ Pipeline::Pipeline(const RunConfig& config) : config_(config), graph_(config.run
            "configuration file), or leave the key empty to train a model",
            config_.model.weights.string());
     }
-    own = model::find_description(store::SafetensorsFile(config_.model.weights).metadata(),
-                                  config_.model.weights.string());
-    dense_identity_ = hash_file(config_.model.weights);
+    const InputCache::Weights& weights = inputs.weights(config_.model.weights);
+    own = weights.description;
+    dense_identity_ = weights.hash;
   }
   description_ = describe_model(config_.model, own);
   if (trains_) add_train();
@@ -87,9 +87,9 @@ json Pipeline::default_identity() {
   return {{"settings", result_settings(defaults)}};
 }
 
-void Pipeline::open_images(const std::string& name, const data::ImageSetParams& params) {
+void Pipeline::open_images(const std::string& name, const data::ImageSetParams& params, InputCache& cache) {
   if (params.source.empty()) return;
-  images_.emplace(name, data::open_image_set(params));
+  images_.emplace(name, cache.images(params));
 }
 
 const data::ImageSet* Pipeline::images(const std::string& name) const {
@@ -198,6 +198,7 @@ void Pipeline::add_collect() {
                                         config_.data.max_bad_share};
              return collect(config_.collect, inputs, context, folder);
            });
+  bytes_written_["collect"] = bytes;
 }
 
 void Pipeline::add_cluster() {

@@ -11,6 +11,7 @@
 #include "data/image_set.h"
 #include "moe/model_file.h"
 #include "run/stage_graph.h"
+#include "stages/input_cache.h"
 #include "stages/run_config.h"
 
 namespace moextract::stages {
@@ -32,7 +33,8 @@ class Pipeline {
  public:
   /// Opens image sets and reads the weights file's header and hash. Throws UserError (config, input) for what is
   /// missing or does not fit together: everything a user can get wrong is found before any work. Not collective.
-  explicit Pipeline(const RunConfig& config);
+  /// `cache` (optional) spares opening inputs again that an earlier pipeline had; it need not outlive this one.
+  explicit Pipeline(const RunConfig& config, InputCache* cache = nullptr);
 
   const RunConfig& config() const { return config_; }
   const run::StageGraph& graph() const { return graph_; }
@@ -47,9 +49,11 @@ class Pipeline {
   nlohmann::json identity() const { return identity_; }
   /// The settings in identity() when nothing is configured.
   static nlohmann::json default_identity();
+  /// What the stages that write much will write, by node.
+  const std::map<std::string, double>& bytes_written() const { return bytes_written_; }
 
  private:
-  void open_images(const std::string& name, const data::ImageSetParams& params);
+  void open_images(const std::string& name, const data::ImageSetParams& params, InputCache& cache);
   void add_train();
   void add_collect();
   void add_cluster();
@@ -75,10 +79,11 @@ class Pipeline {
   bool trains_ = false;
   std::string dense_identity_;  ///< hash of the weights file, or key of the train stage
   std::vector<std::string> dense_needs_;
-  std::map<std::string, std::unique_ptr<data::ImageSet>> images_;
+  std::map<std::string, std::shared_ptr<const data::ImageSet>> images_;
   std::unique_ptr<moe::LoadedModel> dense_;
   run::StageGraph graph_;
   std::vector<VariantNode> variants_;
+  std::map<std::string, double> bytes_written_;
 };
 
 }  // namespace moextract::stages

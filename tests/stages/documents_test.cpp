@@ -7,6 +7,7 @@
 #include "config/render.h"
 #include "core/file.h"
 #include "stages/run_config.h"
+#include "sweep/sweep_file.h"
 
 namespace moextract::stages::test {
 namespace {
@@ -24,6 +25,7 @@ TEST(Documents, EveryConfigurationCanBeRead) {
     setenv(variable, "/nowhere", 0);
   int read = 0;
   for (const auto& entry : std::filesystem::directory_iterator(kSource / "configs")) {
+    if (entry.is_directory()) continue;
     RunConfig config;
     try {
       read_config(entry.path(), {}, config);
@@ -34,6 +36,32 @@ TEST(Documents, EveryConfigurationCanBeRead) {
     ++read;
   }
   EXPECT_GE(read, 4);
+}
+
+TEST(Documents, TheSweepOfThePageCanBeRead) {
+  const std::string page = read_text_file(kSource / "docs/sweeps.md");
+  const std::size_t from = page.find("```yaml\n") + 8;
+  const std::filesystem::path file = std::filesystem::temp_directory_path() / "moextract-page-sweep.yaml";
+  write_file_atomically(file, page.substr(from, page.find("```", from) - from));
+  RunConfig config;
+  config::FieldList fields = field_list(config);
+  const sweep::SweepFile sweep = sweep::read_sweep_file(file, fields);
+  std::filesystem::remove(file);
+  EXPECT_EQ(sweep::expand(sweep).size(), 3u * 3 * 2 * 20);
+  EXPECT_EQ(sweep.constraints.size(), 1u);
+}
+
+TEST(Documents, EverySweepCanBeReadAndHasABase) {
+  int read = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kSource / "configs/sweeps")) {
+    RunConfig config;
+    config::FieldList fields = field_list(config);
+    const sweep::SweepFile file = sweep::read_sweep_file(entry.path(), fields);
+    EXPECT_TRUE(std::filesystem::exists(file.base)) << entry.path();
+    EXPECT_FALSE(sweep::expand(file).empty()) << entry.path();
+    ++read;
+  }
+  EXPECT_GE(read, 5);
 }
 
 }  // namespace
