@@ -10,6 +10,8 @@
 #include "app/run_command.h"
 #include "app/session.h"
 #include "app/store_commands.h"
+#include "app/submit_command.h"
+#include "app/sweep_command.h"
 #include "comm/communicator.h"
 #include "config/render.h"
 #include "core/error.h"
@@ -28,6 +30,10 @@ struct CommandLine {
   std::string command;
   std::filesystem::path file;
   std::string prefix;
+  SweepOptions sweep;
+  SubmitOptions submit;
+  bool token = false, follow = false, now = false, slurm = false;
+  std::filesystem::path site;
 };
 
 void add_run_options(CLI::App& command, RunOptions& options) {
@@ -42,6 +48,60 @@ void add_reference(CLI::App& command, RunReference& reference) {
   command.add_option("--set", reference.settings, "Settings that the run was started with")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+}
+
+void add_job_options(CLI::App& command, JobOptions& job) {
+  command.add_option("--site", job.site, "Site file: partitions, accounts, modules; default: MOEXTRACT_SITE")
+      ->type_name("FILE");
+  command.add_option("--nodes", job.nodes, "Nodes of a job")->check(CLI::Range(1, 100'000))->capture_default_str();
+  command.add_option("--gpus-per-node", job.gpus_per_node, "GPUs of each node, one rank each")
+      ->check(CLI::Range(0, 64));
+  command.add_option("--tasks-per-node", job.tasks_per_node, "Ranks of each node")->check(CLI::Range(1, 10'000));
+  command.add_option("--cpus-per-task", job.cpus_per_task, "Cores of each rank")->check(CLI::Range(1, 10'000));
+  command.add_option("--time", job.time, "Time limit of a job, as in 04:00:00; the run goes on in the next one");
+  command.add_option("--partition", job.partition, "Partition");
+  command.add_option("--account", job.account, "Account that is charged");
+  command.add_option("--qos", job.qos, "Quality of service");
+  command.add_option("--memory", job.memory, "Memory of each node, as in 64G");
+  command.add_option("--tries", job.tries, "Starts in a row without progress after which a job gives up")
+      ->check(CLI::Range(1, 1000));
+  command.add_option("--container", job.container, "Image that holds the program")->type_name("IMAGE");
+}
+
+/// Jobs and sweeps.
+void declare_jobs(CLI::App& app, CommandLine& line) {
+  CLI::App* submit = app.add_subcommand("submit", "Submit a run to Slurm; it goes on by itself until it is done");
+  submit->add_option("config", line.submit.config, "Configuration file (YAML)")->required();
+  submit->add_option("--set", line.submit.settings, "Override a key, as in cluster.k=16 (may be repeated)")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  add_job_options(*submit, line.submit.job);
+  submit->add_option("--dependency", line.submit.dependency, "What has to end before, as in afterok:12");
+  submit->add_flag("--per-stage", line.submit.per_stage, "A job for each stage; those that need no GPU ask for none");
+  submit->add_flag("--print", line.submit.print, "Print the script, submit nothing");
+  submit->callback([&line] { line.command = "submit"; });
+  CLI::App* logs = app.add_subcommand("logs", "Print what the job of a run has said");
+  add_reference(*logs, line.reference);
+  logs->add_flag("-f,--follow", line.follow, "Go on as it grows");
+  logs->callback([&line] { line.command = "logs"; });
+  CLI::App* cancel = app.add_subcommand("cancel", "End the job of a run: it saves and leaves");
+  add_reference(*cancel, line.reference);
+  cancel->add_flag("--now", line.now, "Without saving");
+  cancel->callback([&line] { line.command = "cancel"; });
+  CLI::App* sweep = app.add_subcommand("sweep", "Many runs of one configuration: plan them, run them, compare them");
+  sweep->add_option("file", line.sweep.file, "Sweep file (YAML)")->required();
+  sweep->add_option("action", line.sweep.action, "plan, run (here), submit (to Slurm), status, cancel or collect")
+      ->required()
+      ->check(CLI::IsMember({"plan", "run", "submit", "status", "cancel", "collect"}));
+  sweep->add_option("--jobs", line.sweep.jobs, "run, submit: how many at a time; default: as the file says")
+      ->check(CLI::Range(1, 10'000));
+  sweep->add_option("--threads", line.sweep.threads, "run: threads of each; 0: the cores divided by the jobs")
+      ->check(CLI::Range(0, 10'000));
+  sweep->add_flag("--all", line.sweep.all, "plan, status: list every run");
+  sweep->add_flag("--print", line.sweep.print, "submit: print the scripts, submit nothing");
+  sweep->add_flag("--now", line.sweep.now, "cancel: without saving");
+  add_job_options(*sweep, line.sweep.job);
+  sweep->callback([&line] { line.command = "sweep"; });
 }
 
 void declare(CLI::App& app, CommandLine& line) {
@@ -63,20 +123,31 @@ void declare(CLI::App& app, CommandLine& line) {
     command->add_flag("--dry-run", line.run.dry_run, "Print the plan, do nothing");
     command->add_flag("--explain", line.run.explain, "Print why each stage would run, do nothing");
     command->add_flag("-v,--verbose", line.run.verbose, "Say more");
+    if (name == "run") {
+      command
+          ->add_option("--stage", line.run.only,
+                       "Only this stage, as --dry-run names it, and what it needs; no report (may be repeated)")
+          ->type_name("NAME")
+          ->allow_extra_args(false);
+    }
     command->callback([&line, stage = name] { line.command = line.run.stage = stage; });
   }
   CLI::App* status = app.add_subcommand("status", "Print the state of each stage of a run");
   add_reference(*status, line.reference);
+  status->add_flag("--token", line.token, "Print a text that changes with whatever is finished, nothing else");
   status->callback([&line] { line.command = "status"; });
   CLI::App* verify = app.add_subcommand("verify", "Check every file of a run's artefacts against its hash");
   add_reference(*verify, line.reference);
   verify->add_flag("--repair", line.repair, "Take broken files away, so that the next run makes them again");
   verify->callback([&line] { line.command = "verify"; });
+  declare_jobs(app, line);
   CLI::App* clean = app.add_subcommand("clean", "List artefacts that no run refers to, or remove them");
   clean->add_option("--store", line.store, "Folder of the artefacts (run.store)")->capture_default_str();
   clean->add_flag("--yes", line.yes, "Remove them; without it nothing is touched");
   clean->callback([&line] { line.command = "clean"; });
   CLI::App* doctor = app.add_subcommand("doctor", "Print versions, ranks, cores and threads; start it like a run");
+  doctor->add_flag("--slurm", line.slurm, "Compare the site file with what the cluster offers");
+  doctor->add_option("--site", line.site, "Site file; default: MOEXTRACT_SITE")->type_name("FILE");
   doctor->callback([&line] { line.command = "doctor"; });
   CLI::App* inspect =
       app.add_subcommand("inspect", "Describe a shard, model, clusters file, manifest or any safetensors file");
@@ -93,7 +164,13 @@ void declare(CLI::App& app, CommandLine& line) {
 int execute_alone(const CommandLine& line) {
   if (line.command == "verify")
     return verify_command(line.reference, line.repair) ? 0 : static_cast<int>(ExitCode::input);
-  if (line.command == "status") status_command(line.reference);
+  if (line.command == "status" && line.token) fmt::print("{}\n", progress_token(line.reference));
+  if (line.command == "status" && !line.token) status_command(line.reference);
+  if (line.command == "submit") submit_command(line.submit);
+  if (line.command == "logs") logs_command(line.reference, line.follow);
+  if (line.command == "cancel") cancel_command(line.reference, line.now);
+  if (line.command == "sweep") sweep_command(line.sweep);
+  if (line.command == "doctor") slurm_doctor(line.site);
   if (line.command == "clean") clean_command(line.store, line.yes);
   if (line.command == "inspect") fmt::print("{}", inspect_file(line.file));
   if (line.command == "reference" || line.command == "reference-page") {
@@ -106,7 +183,7 @@ int execute_alone(const CommandLine& line) {
 }
 
 int execute(const CommandLine& line, comm::Communicator& comm) {
-  if (line.command == "doctor") {
+  if (line.command == "doctor" && !line.slurm) {
     doctor_command(comm);
     return 0;
   }

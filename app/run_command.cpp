@@ -14,6 +14,7 @@
 #include "app/session.h"
 #include "app/store_commands.h"
 #include "comm/watched.h"
+#include "core/error.h"
 #include "core/workers.h"
 #include "run/artefact_lock.h"
 #include "run/explain.h"
@@ -54,6 +55,13 @@ void prepare(const RunOptions& options, Prepared& prepared) {
   prepared.pipeline.emplace(prepared.config);
   prepared.folder = run_folder(prepared.config, options.settings);
   if (options.stage != "report") prepared.wanted = prepared.pipeline->nodes_of(options.stage);
+  if (options.only.empty()) return;
+  for (const std::string& id : options.only) {
+    if (std::find(prepared.wanted.begin(), prepared.wanted.end(), id) != prepared.wanted.end()) continue;
+    fail(ExitCode::usage, "--stage {}: this configuration has no such stage; it has {}", id,
+         fmt::join(prepared.wanted, ", "));
+  }
+  prepared.wanted = options.only;
 }
 
 void print_reasons(const stages::Pipeline& pipeline, const std::vector<std::string>& wanted) {
@@ -144,7 +152,7 @@ void make_and_report(const RunOptions& options, const Prepared& prepared, int th
     const bool all_there = !facts.outcomes.empty() && std::all_of(facts.outcomes.begin(), facts.outcomes.end(),
                                                                   [](const run::StageOutcome& o) { return o.reused; });
     if (all_there) fmt::print("All stages were already done.\n");
-    if (options.stage == "run" || options.stage == "report") {
+    if ((options.stage == "run" && options.only.empty()) || options.stage == "report") {
       const std::string table = stages::write_report(pipeline, facts, prepared.folder);
       fmt::print("{}\nReport: {}\n", table, fs::absolute(prepared.folder / "report.html").lexically_normal().string());
     } else {

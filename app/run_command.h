@@ -11,7 +11,8 @@
 namespace moextract::app {
 
 struct RunOptions {
-  std::string stage = "run";  ///< "run", "report" or the name of a stage
+  std::string stage = "run";      ///< "run", "report" or the name of a stage
+  std::vector<std::string> only;  ///< with "run": stages by their names in the plan, and what they need; empty: all
   std::filesystem::path config;
   std::vector<std::string> settings;  ///< --set, in order
   bool dry_run = false;

@@ -2,8 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "app/run_command.h"
+#include "app/submit_command.h"
 #include "core/error.h"
+#include "core/file.h"
+#include "core/hash.h"
 #include "run/artefact_lock.h"
 #include "run/progress.h"
 #include "run/run_folder.h"
@@ -92,12 +97,30 @@ json stage_folders(const run::StageGraph& graph) {
 void status_command(const RunReference& reference) {
   const RunStages run = find_stages(reference);
   fmt::print("run folder {}{}\n", run.folder.string(), run::is_run_folder(run.folder) ? "" : " (not begun)");
+  if (const std::string job = job_text(run.folder); !job.empty()) fmt::print("{}\n", job);
   for (const NamedFolder& stage : run.stages) {
     std::string why;
     const run::ArtefactState state = run::ArtefactStore::state_of(stage.folder, &why);
     fmt::print("{:<28} {:<8} {}\n", stage.id, artefact_state_text(state), details(stage.folder, state, why));
     if (state != run::ArtefactState::absent) fmt::print("{:<28} {:<8} {}\n", "", "", stage.folder.string());
   }
+}
+
+std::string progress_token(const RunReference& reference) {
+  std::string text;
+  for (const NamedFolder& stage : find_stages(reference).stages) {
+    std::error_code absent;
+    std::vector<std::string> lines;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(stage.folder, absent)) {
+      if (!entry.is_regular_file(absent) || is_temporary_name(entry.path())) continue;
+      // A checkpoint is written again under its name.
+      lines.push_back(fmt::format("{} {} {}\n", entry.path().string(), entry.file_size(absent),
+                                  entry.last_write_time(absent).time_since_epoch().count()));
+    }
+    std::sort(lines.begin(), lines.end());
+    for (const std::string& line : lines) text += line;
+  }
+  return hash_text(text);
 }
 
 bool verify_command(const RunReference& reference, bool repair) {

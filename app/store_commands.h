@@ -20,6 +20,9 @@ struct RunReference {
 /// Prints each stage's state, and who works on it.
 void status_command(const RunReference& reference);
 
+/// A text that changes whenever a stage, or a file of one, is finished: by it a job tells progress from none.
+std::string progress_token(const RunReference& reference);
+
 /// Checks every hash of the artefacts of a run. Prints what is broken and what to do; returns whether all is well.
 /// `repair`: takes broken files away, so that the next run makes these again and nothing else.
 bool verify_command(const RunReference& reference, bool repair);

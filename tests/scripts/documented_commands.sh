@@ -30,11 +30,11 @@ commands() {
 # Asked once for each subcommand.
 declare -A known
 subcommand_exists() {
-  if [[ -z ${known[$1]:-} ]]; then
-    if "$program" "$1" --help > /dev/null 2>&1 < /dev/null; then known[$1]=yes; else known[$1]=no; fi
-  fi
-  [[ ${known[$1]} == yes ]]
+  if [[ -z ${known[$1]:-} ]]; then known[$1]=$("$program" "$1" --help 2> /dev/null < /dev/null) || known[$1]=no; fi
+  [[ ${known[$1]} != no ]]
 }
+# option_exists SUBCOMMAND --OPTION
+option_exists() { grep -qE -- "(^|[ ,])$2([ ,=]|\$)" <<< "${known[$1]}"; }
 
 checked=0
 quickstart=0
@@ -62,8 +62,18 @@ while IFS=$'\t' read -r place line; do
           IFS='|' read -r -a subcommands <<< "$next"
           for subcommand in "${subcommands[@]}"; do
             checked=$((checked + 1))
-            [[ ! -x $program ]] || subcommand_exists "$subcommand" ||
+            [[ -x $program ]] || continue
+            if ! subcommand_exists "$subcommand"; then
               failed "$place: moextract has no subcommand '$subcommand'"
+              continue
+            fi
+            # Its options, up to the end of the command or what is quoted into another.
+            for option in "${words[@]:i + 2}"; do
+              [[ $option != *[';|`']* && $option != moextract ]] || break
+              [[ $option =~ ^--[a-z][a-z-]*$ ]] || continue
+              checked=$((checked + 1))
+              option_exists "$subcommand" "$option" || failed "$place: moextract $subcommand has no option $option"
+            done
           done
         fi
         ;;

@@ -15,7 +15,7 @@ while IFS= read -r -d '' file; do
     *) continue ;;
   esac
   scripts+=("$file")
-done < <(find scripts tests bench .ci -type f \( -name '*.sh' -o -path '.ci/*' \) -print0)
+done < <(find scripts tests bench slurm .ci -type f \( -name '*.sh' -o -name '*.sbatch' -o -path '.ci/*' \) -print0)
 
 ((${#scripts[@]} >= 8)) || failed "only ${#scripts[@]} scripts found in $root"
 shellcheck -x "${scripts[@]}" || failed "shellcheck has remarks"

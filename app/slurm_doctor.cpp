@@ -1,0 +1,85 @@
+// moextract doctor --slurm: what the cluster offers against what the site file asks.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "app/submit_command.h"
+#include "core/error.h"
+#include "run/progress.h"
+#include "slurm/cluster.h"
+
+namespace moextract::app {
+namespace {
+
+void compare(const slurm::JobRequest& job, const slurm::Partition& partition, std::vector<std::string>& problems) {
+  const std::int64_t seconds = slurm::seconds_of(job.time);
+  if (partition.seconds >= 0 && seconds > partition.seconds) {
+    problems.push_back(fmt::format("time {} is more than partition {} allows ({})", job.time, partition.name,
+                                   run::duration_text(static_cast<double>(partition.seconds))));
+  }
+  const std::int64_t cores = job.tasks_per_node * job.cpus_per_task;
+  if (cores > partition.cpus_per_node) {
+    problems.push_back(fmt::format("{} tasks of {} cores a node are more than the {} that nodes of {} have",
+                                   job.tasks_per_node, job.cpus_per_task, partition.cpus_per_node, partition.name));
+  }
+  if (job.gpus_per_node > 0 && partition.gpus.find("gpu") == std::string::npos) {
+    problems.push_back(
+        fmt::format("{} GPUs a node are asked for, but partition {} has none", job.gpus_per_node, partition.name));
+  } else if (job.gpus_per_node > 0 && !job.gpu_type.empty() && partition.gpus.find(job.gpu_type) == std::string::npos) {
+    problems.push_back(fmt::format("no GPU of the kind {} in partition {}, which has {}", job.gpu_type, partition.name,
+                                   partition.gpus));
+  }
+}
+
+/// "pmix" of "--mpi=pmix".
+std::string mpi_kind(const slurm::JobRequest& job) {
+  for (const std::string& word : job.launcher) {
+    if (word.starts_with("--mpi=")) return word.substr(6);
+  }
+  return "";
+}
+
+}  // namespace
+
+void slurm_doctor(const std::filesystem::path& site) {
+  slurm::need_slurm();
+  JobOptions options;
+  options.site = site;
+  const slurm::JobRequest job = job_request(options);
+  std::vector<std::string> problems;
+  const std::vector<slurm::Partition> partitions = slurm::partitions();
+  fmt::print("{:<20} {:>6} {:>6} {:>12}  {}\n", "partition", "nodes", "cores", "limit", "GPUs");
+  for (const slurm::Partition& p : partitions) {
+    fmt::print("{:<20} {:>6} {:>6} {:>12}  {}\n", p.name + (p.is_default ? "*" : ""), p.nodes, p.cpus_per_node,
+               p.seconds < 0 ? "none" : run::duration_text(static_cast<double>(p.seconds)), p.gpus);
+  }
+  const auto wanted = std::find_if(partitions.begin(), partitions.end(), [&](const slurm::Partition& p) {
+    return job.partition.empty() ? p.is_default : p.name == job.partition;
+  });
+  if (partitions.empty()) {
+    problems.emplace_back("sinfo names no partition: is the controller up?");
+  } else if (wanted != partitions.end()) {
+    compare(job, *wanted, problems);
+  } else if (job.partition.empty()) {
+    problems.emplace_back("the cluster has no default partition: set partition in the site file");
+  } else {
+    problems.push_back(fmt::format("there is no partition {}", job.partition));
+  }
+  const std::vector<std::string> kinds = slurm::mpi_kinds();
+  const std::string kind = mpi_kind(job);
+  fmt::print("\n{:<20} {}\n", "srun --mpi", fmt::join(kinds, ", "));
+  if (!kind.empty() &&
+      std::none_of(kinds.begin(), kinds.end(), [&](const std::string& k) { return k.starts_with(kind); }))
+    problems.push_back(fmt::format("srun does not offer --mpi={}: change launcher in the site file", kind));
+  fmt::print("{:<20} {}\n", "largest array", slurm::max_array_size());
+  fmt::print("{:<20} {} nodes, {} tasks of {} cores{}, {}\n", "a job asks for", job.nodes, job.tasks_per_node,
+             job.cpus_per_task, job.gpus_per_node > 0 ? fmt::format(", {} GPUs", job.gpus_per_node) : "", job.time);
+  for (const std::string& problem : problems) fmt::print("problem: {}\n", problem);
+  if (!problems.empty()) {
+    fail(ExitCode::distributed, "what a job asks for is not what this cluster offers, see above: mend {}",
+         site.empty() ? "the site file (--site, MOEXTRACT_SITE)" : site.string());
+  }
+  fmt::print("A job as the site file describes it can be submitted.\n");
+}
+
+}  // namespace moextract::app
