@@ -24,7 +24,11 @@ packages=(
 )
 while (($# > 0)); do
   case $1 in
-    --tests) packages+=(shellcheck) ;;
+    --tests)
+      packages+=(shellcheck)
+      # Only root can start two Slurm hosts (scripts/slurm-test.sh); nobody else is given their daemons.
+      [[ $(id -u) != 0 ]] || packages+=(slurm-wlm munge iproute2)
+      ;;
     -h | --help)
       print_help "${BASH_SOURCE[0]}"
       exit 0
