@@ -134,8 +134,8 @@ case $case_name in
     grep -qs "train: resumed from step\|train: begins" "$FAULT_RUN"/logs/*.log || complain "the training did not go on"
     ;;
   refused)
-    expect 3 "$program" sweep "$work/none.yaml" plan
-    says "none.yaml: no such file; did you mean .*"
+    expect 3 "$program" sweep "$work/swep.yaml" plan
+    says "swep.yaml: no such file; did you mean .*sweep.yaml"
     cp "$sweep" "$work/other.yaml"
     "$program" sweep "$sweep" run --jobs 1 >/dev/null 2>&1 &
     job=$!
