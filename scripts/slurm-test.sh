@@ -2,9 +2,9 @@
 # scripts/slurm-test.sh [--program FILE] [--keep] [CASE...]: runs as jobs on two real Slurm hosts on this machine.
 #
 # The hosts are network namespaces, each with a slurmd, its own folder /tmp and shared memory; the packages slurm-wlm,
-# munge and iproute2 and root are needed; without them it says so and ends with 77. Every case ends with
-# artefacts equal to those of a run without Slurm, byte for byte but for measured times. All cases take about
-# six minutes on two cores.
+# munge and iproute2 and root are needed; without them it says so and ends with 77. Where a case finishes a run, its
+# artefacts have to equal those of a run without Slurm, byte for byte but for measured times. All cases take about
+# eight minutes on two busy cores.
 #
 #   doctor     doctor --slurm, and what is refused
 #   submit     one run over both hosts
@@ -180,7 +180,7 @@ for name in "${cases[@]}"; do
     limit)
       # One minute, of which 45 seconds are the warning: the training needs more than what is left.
       sed 's/^time:.*/time: "00:01:00"\nwarning: 45/' "$work/site.yaml" > "$work/short.yaml"
-      long=(--set train.steps="${SLURM_TEST_STEPS:-3000}")
+      long=(--set train.steps="${SLURM_TEST_STEPS:-1200}")
       FAULT_STORE=$work/long-reference FAULT_RUN=$work/long-run expect 0 "$program" train "$config" "${long[@]}" --set run.threads=2
       moextract 0 submit "$config" "${long[@]}" --site "$work/short.yaml" "${both[@]}"
       wait_until 300 queue_is_empty
