@@ -4,7 +4,7 @@
 # The hosts are network namespaces, each with a slurmd, its own folder /tmp and shared memory; the packages slurm-wlm,
 # munge and iproute2 and root are needed; without them it says so and ends with 77. Where a case finishes a run, its
 # artefacts have to equal those of a run without Slurm, byte for byte but for measured times. All cases take about
-# eight minutes on two busy cores.
+# ten minutes on two busy cores.
 #
 #   doctor     doctor --slurm, and what is refused
 #   submit     one run over both hosts
