@@ -8,7 +8,7 @@
 # times (timing.json, manifest.json) are left out.
 #
 #   --kills N     disturbances to make (default 10)
-#   --seconds S   begin no further run after this time (default: no limit)
+#   --seconds S   begin no further run this long after the undisturbed one has ended (default: no limit)
 #   --seed X      of the random choices (default: drawn and printed)
 #   --program P   default build/release/bin/moextract
 #   --config F    default tests/app/fault.yaml; must take its folders from FAULT_STORE and FAULT_RUN
@@ -16,7 +16,7 @@
 #   --help        this page
 #
 # Ends with one line that counts disturbances, resumes, runs compared, differences, hangs and wrong exit codes; exit code 1 if
-# there is any of the last three.
+# there is any of the last three, or if nothing was disturbed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source-path=SCRIPTDIR
@@ -127,17 +127,18 @@ wait "$job" || {
   die "the undisturbed run failed with exit code $code" "$code"
 }
 length=$((($(now) - started) / 1000000))
+limit_begin=$SECONDS
 say "seed $seed; the undisturbed run took $length ms and left $(data_files "$reference" | wc -l) data files"
 
 run=1 store=$work/run1 attempt=0
 while ((made < kills)) || [[ -d $store ]]; do
-  if [[ ! -d $store ]] && ((seconds > 0 && SECONDS - begin > seconds)); then break; fi
+  if [[ ! -d $store ]] && ((seconds > 0 && SECONDS - limit_begin > seconds)); then break; fi
   ranks=$((1 + RANDOM % 4)) attempt=$((attempt + 1)) log=$work/attempt$attempt.log
   [[ -d $store ]] && resumes=$((resumes + 1))
   start "$ranks" "$store" "$log"
   disturbed=none
   # With enough disturbances made, or out of time, the last run only has to end.
-  if ((made < kills)) && ! ((seconds > 0 && SECONDS - begin > seconds)); then
+  if ((made < kills)) && ! ((seconds > 0 && SECONDS - limit_begin > seconds)); then
     work_for $((300 + (RANDOM * 32768 + RANDOM) % (length * 6 / 10 + 500)))
     mapfile -t processes < <(rank_processes "$ranks")
     if kill -0 "$job" 2>/dev/null && ((${#processes[@]} > 0)); then
@@ -193,4 +194,4 @@ say "disturbed in stage:$stages"
 if ((keep)); then say "the runs' folder is kept: $work"; else rm -rf "$work"; fi
 echo "fault-test: $made kills, $resumes resumes, $compared runs compared, $differences differences, $hangs hangs, \
 $wrong wrong exit codes, $((SECONDS - begin)) s, seed $seed"
-((differences == 0 && hangs == 0 && wrong == 0 && compared > 0))
+((differences == 0 && hangs == 0 && wrong == 0 && compared > 0 && (made > 0 || kills == 0)))
