@@ -65,7 +65,7 @@ void check_given(const KMeansParams& params, std::int64_t dimension) {
 void check_state(const KMeansState& state, const KMeansParams& params, std::int64_t dimension) {
   const auto size = static_cast<std::size_t>(params.k * dimension);
   if (state.centroids.size() != size || (state.iteration > 0) != (state.previous.size() == size) ||
-      (!state.best.empty() && state.best.size() != size) || state.start < 0 || state.start >= params.n_init ||
+      state.best.size() != (state.start > 0 ? size : 0) || state.start < 0 || state.start >= params.n_init ||
       state.iteration != static_cast<std::int64_t>(state.history.size())) {
     fail(ExitCode::resume,
          "k-means: the state to go on from does not belong to {} clusters of dimension {} and {} starts: begin anew",
@@ -83,6 +83,14 @@ KMeansFit only_assign(const RowSource& source, KMeansParams params, const RowSur
 }
 
 }  // namespace
+
+KMeansStopped::KMeansStopped(std::int64_t start, std::int64_t iteration)
+    : UserError(ExitCode::resume,
+                fmt::format("k-means was asked to stop; {} iterations of start {} were handed out to go "
+                            "on from",
+                            iteration, start + 1)),
+      start_(start),
+      iteration_(iteration) {}
 
 KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communicator& comm, Workers& workers,
               const std::function<void(const KMeansIteration&)>& on_iteration) {
@@ -112,13 +120,26 @@ KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communi
   KMeansFit best;
   KMeansState state;
   for (std::int64_t start = resumed ? resumed->start : 0; start < starts; ++start) {
-    if (resumed && start == resumed->start) {
+    const bool goes_on = resumed && start == resumed->start;
+    if (goes_on) {
       state = *resumed;
-      if (!state.best.empty()) best = only_assign(source, params, facts, comm, workers, state.best);
+      if (!state.best.empty()) {
+        best = only_assign(source, params, facts, comm, workers, state.best);
+        best.model.history = state.best_history;
+        best.model.converged = state.best_converged;
+        best.model.empty_refilled = state.best_refilled;
+      }
     } else {
-      state = {.start = start, .centroids = draws ? seeder.draw(start) : given, .best = best.model.centroids};
+      state = {.start = start,
+               .centroids = draws ? seeder.draw(start) : given,
+               .best = best.model.centroids,
+               .best_history = best.model.history,
+               .best_converged = best.model.converged,
+               .best_refilled = best.model.empty_refilled};
     }
-    KMeansFit next = Lloyd(source, params, facts, comm, workers, hooks).run(std::move(state));
+    Lloyd lloyd(source, params, facts, comm, workers, hooks);
+    if (!goes_on) lloyd.begin(state);
+    KMeansFit next = lloyd.run(std::move(state));
     if (best.model.k == 0 || next.model.inertia < best.model.inertia) best = std::move(next);
   }
   return best;

@@ -11,6 +11,7 @@
 
 #include "cluster/row_source.h"
 #include "comm/communicator.h"
+#include "core/error.h"
 #include "core/workers.h"
 
 namespace moextract::cluster {
@@ -64,7 +65,11 @@ struct KMeansState {
   std::vector<KMeansIteration> history = {};
   std::int64_t empty_refilled = 0;
   bool converged = false;
-  std::vector<float> best = {};  ///< final centroids of the best of the starts before; empty for the first
+  // Of the best of the starts before; empty for the first start.
+  std::vector<float> best = {};  ///< its final centroids
+  std::vector<KMeansIteration> best_history = {};
+  bool best_converged = false;
+  std::int64_t best_refilled = 0;
 };
 
 struct KMeansModel {
@@ -77,11 +82,28 @@ struct KMeansModel {
   std::vector<KMeansIteration> history;
 };
 
+/// Thrown by fit() on all ranks when one was asked to stop, after the state was handed out.
+class KMeansStopped : public UserError {
+ public:
+  KMeansStopped(std::int64_t start, std::int64_t iteration);
+  std::int64_t start() const noexcept { return start_; }
+  /// Iterations of this start that the state holds.
+  std::int64_t iteration() const noexcept { return iteration_; }
+
+ private:
+  std::int64_t start_, iteration_;
+};
+
 struct KMeansHooks {
   /// Called on rank 0 only, for every start; what it throws ends the fit on all ranks.
   std::function<void(const KMeansIteration&)> on_iteration = {};
-  /// The same after every iteration, with what resume_from takes.
-  std::function<void(const KMeansState&)> on_state = {};
+  /// The same before the first iteration of every start and after every iteration, with what resume_from takes.
+  /// `stopping`: the fit ends after this call, because some rank was asked to stop.
+  std::function<void(const KMeansState&, bool stopping)> on_state = {};
+  /// Set on all ranks or on none. Asked on every rank before the first iteration of every start and in every iteration;
+  /// any rank's yes lets all finish the iteration, hand out the state and throw KMeansStopped. A fit that goes on from
+  /// a state makes at least one iteration before it stops again.
+  std::function<bool()> should_stop = {};
   /// Goes on from here instead of beginning: the same on every rank, from a fit of the same rows and parameters.
   const KMeansState* resume_from = nullptr;
 };

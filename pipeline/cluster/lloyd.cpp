@@ -66,7 +66,13 @@ Lloyd::Lloyd(const RowSource& source, const KMeansParams& params, const RowSurve
       bounds_(source.local_rows(), params.k, params.bounds_bytes),
       labels_(static_cast<std::size_t>(source.local_rows()), -1),
       benches_(static_cast<std::size_t>(workers.size()), Bench(params.k, survey.dimension)) {
-  words_.resize(sums_.words() + static_cast<std::size_t>(2 * params.k) + 2);
+  words_.resize(sums_.words() + static_cast<std::size_t>(2 * params.k) + extra_count);
+}
+
+void Lloyd::begin(const KMeansState& state) {
+  const bool stop =
+      hooks_.should_stop && comm_.all_reduce_value<std::int32_t>(asked_to_stop() ? 1 : 0, comm::Reduction::max) > 0;
+  hand_out(state, stop);
 }
 
 KMeansFit Lloyd::run(KMeansState state) {
@@ -106,12 +112,12 @@ KMeansFit Lloyd::run(KMeansState state) {
     state.previous = std::exchange(centroids, std::move(moved_centroids));
     model.history.push_back(iteration);
     report(iteration);
-    if (hooks_.on_state) {
+    if (hooks_.on_state || assignment.stop) {
       state.iteration = number;
       state.history = model.history;
       state.empty_refilled = model.empty_refilled;
       state.converged = model.converged;
-      report(state);
+      hand_out(state, assignment.stop);
     }
   }
 
@@ -136,7 +142,7 @@ Lloyd::Assignment Lloyd::assign(std::span<const float> centroids) {
   const auto words = std::span(words_);
   const auto sizes = words.subspan(sums_.words(), k);
   const auto weights = words.subspan(sums_.words() + k, k);
-  const auto rest = words.subspan(sums_.words() + 2 * k, 2);
+  const auto extra = words.subspan(sums_.words() + 2 * k, extra_count);
   std::fill(words.begin(), words.end(), 0);
 
   if (centre_.empty()) {
@@ -158,14 +164,15 @@ Lloyd::Assignment Lloyd::assign(std::span<const float> centroids) {
   // A failure travels in the reduction itself: one collective an iteration, and still no rank waits for one that left.
   std::exception_ptr error = callback_error_;
   try {
-    pass_over_rows(nearest, sizes, weights, rest[0]);
+    pass_over_rows(nearest, sizes, weights, extra[rows_moved]);
     sums_.total(words.first(sums_.words()));
   } catch (...) {
     if (!error) error = std::current_exception();
   }
-  rest[1] = error ? 1 : 0;
+  extra[failures] = error ? 1 : 0;
+  extra[stop_requests] = asked_to_stop() ? 1 : 0;
   comm_.all_reduce(words, comm::Reduction::sum);
-  if (rest[1] > 0) comm_.agree(error);
+  if (extra[failures] > 0) comm_.agree(error);
   bounds_.finish();
   assigned_to_.assign(centroids.begin(), centroids.end());
 
@@ -173,7 +180,8 @@ Lloyd::Assignment Lloyd::assign(std::span<const float> centroids) {
   assignment.sizes.assign(sizes.begin(), sizes.end());
   assignment.weights.assign(weights.begin(), weights.end());
   assignment.inertia = inertia_of(nearest, centroids, weights);
-  assignment.moved = rest[0];
+  assignment.moved = extra[rows_moved];
+  assignment.stop = extra[stop_requests] > 0;
   return assignment;
 }
 
@@ -390,13 +398,17 @@ void Lloyd::report(const KMeansIteration& iteration) {
   }
 }
 
-void Lloyd::report(const KMeansState& state) {
-  if (!comm_.is_root() || callback_error_) return;
-  try {
-    hooks_.on_state(state);
-  } catch (...) {
-    callback_error_ = std::current_exception();
+void Lloyd::hand_out(const KMeansState& state, bool stopping) {
+  if (hooks_.on_state && comm_.is_root() && !callback_error_) {
+    try {
+      hooks_.on_state(state, stopping);
+    } catch (...) {
+      callback_error_ = std::current_exception();
+    }
   }
+  if (!stopping) return;
+  comm_.agree(callback_error_);
+  throw KMeansStopped(state.start, state.iteration);
 }
 
 }  // namespace moextract::cluster

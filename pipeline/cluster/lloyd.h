@@ -20,15 +20,21 @@ class Lloyd {
   Lloyd(const RowSource& source, const KMeansParams& params, const RowSurvey& survey, comm::Communicator& comm,
         Workers& workers, const KMeansHooks& hooks);
 
+  /// Collective. Hands out the state that a start begins with, and throws KMeansStopped if a rank was asked to stop.
+  void begin(const KMeansState& state);
+
   /// Collective. Goes on from `state` (its centroids, [k, dimension]) to convergence or the last iteration.
   KMeansFit run(KMeansState state);
 
  private:
+  // Numbers that travel with the sums.
+  enum Extra : std::size_t { rows_moved, failures, stop_requests, extra_count };
   // What one pass tells of the whole set; the same on every rank.
   struct Assignment {
     std::vector<std::int64_t> sizes, weights;  // [k]
     double inertia = 0;
     std::int64_t moved = 0;
+    bool stop = false;  // some rank was asked to
   };
   // A worker's buffers and counts.
   struct Bench {
@@ -58,7 +64,8 @@ class Lloyd {
   std::int64_t refill_empty(std::span<const float> assigned_to, const Assignment& assignment,
                             std::span<float> centroids);
   void report(const KMeansIteration& iteration);
-  void report(const KMeansState& state);
+  bool asked_to_stop() const { return hooks_.should_stop && hooks_.should_stop(); }
+  void hand_out(const KMeansState& state, bool stopping);
 
   const RowSource& source_;
   const KMeansParams& params_;
@@ -73,7 +80,7 @@ class Lloyd {
   std::vector<float> centre_, assigned_to_;
   std::vector<std::int32_t> labels_;
   std::vector<Bench> benches_;       // one a worker
-  std::vector<std::int64_t> words_;  // the grouped reduction: sums, sizes, weights, moved, failures
+  std::vector<std::int64_t> words_;  // the grouped reduction: sums, sizes, weights, then Extra
   std::exception_ptr callback_error_;
 };
 

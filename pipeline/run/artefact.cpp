@@ -40,6 +40,13 @@ json read_manifest(const fs::path& folder) {
   return manifest;
 }
 
+/// Whether key and folder follow from what the manifest says of stage, settings and inputs.
+bool has_its_address(const fs::path& folder, const json& manifest) {
+  const ArtefactSpec spec{manifest.at("stage"), manifest.at("algorithm_version"), manifest.at("settings"),
+                          manifest.at("inputs").get<std::map<std::string, std::string>>()};
+  return spec.key() == manifest.at("key").get<std::string>() && spec.folder_name() == folder.filename().string();
+}
+
 /// `key`: all of it, or its beginning.
 ArtefactState state_in(const fs::path& place, const std::string& key, std::string* why) {
   if (!fs::exists(place)) return ArtefactState::absent;
@@ -95,15 +102,16 @@ fs::path ArtefactStore::begin(const ArtefactSpec& spec) const {
   return place;
 }
 
-void ArtefactStore::invalidate(const fs::path& folder) {
+void ArtefactStore::invalidate(const fs::path& folder, bool all) {
   if (!fs::exists(folder / kDone)) return;
   std::map<std::string, fs::path> wrong = data_files(folder);
   try {
     const std::string text = read_text_file(folder / kManifest);
-    if (hash_text(text) + "\n" == read_text_file(folder / kDone)) {
+    if (!all && hash_text(text) + "\n" == read_text_file(folder / kDone)) {
       const json manifest = read_manifest(folder);
+      const bool of_this_place = has_its_address(folder, manifest);
       for (const auto& [name, facts] : manifest.at("files").items()) {
-        if (!fs::exists(folder / name)) continue;
+        if (!of_this_place || !fs::exists(folder / name)) continue;
         comm::note_progress();
         if (hash_file(folder / name) == facts.at("xxh3_128").get<std::string>()) wrong.erase(name);
       }
@@ -171,6 +179,8 @@ std::vector<std::string> ArtefactStore::verify(const fs::path& folder) {
         wrong.push_back(name + " has other content than when it was written");
       }
     }
+    if (!has_its_address(folder, manifest))
+      wrong.push_back("its address does not follow from the stage, settings and inputs in manifest.json");
     for (const auto& [name, path] : data_files(folder)) {
       if (!manifest.at("files").contains(name)) wrong.push_back(name + " was not written by the stage");
     }

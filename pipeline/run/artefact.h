@@ -59,13 +59,14 @@ class ArtefactStore {
   nlohmann::json manifest(const ArtefactSpec& spec) const { return manifest_of(folder(spec)); }
   static nlohmann::json manifest_of(const std::filesystem::path& folder);
 
-  /// Compares every file of a finished artefact with the hash in its manifest; returns what is wrong, one line each.
+  /// Compares every file of a finished artefact with the hash in its manifest, and its address with what determines it;
+  /// returns what is wrong, one line each.
   static std::vector<std::string> verify(const std::filesystem::path& folder);
 
   /// Takes DONE away, and every file that is not what the manifest says, so that the stage makes these again and keeps
-  /// the others; if the manifest itself is damaged nothing can be trusted and all files go. Does nothing to a folder
-  /// without DONE. Throws UserError (storage).
-  static void invalidate(const std::filesystem::path& folder);
+  /// the others; if the manifest itself is damaged, or with `all`, nothing can be trusted and all files go. Does
+  /// nothing to a folder without DONE. Throws UserError (storage).
+  static void invalidate(const std::filesystem::path& folder, bool all = false);
 
  private:
   std::filesystem::path root_;

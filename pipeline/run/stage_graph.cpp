@@ -10,7 +10,6 @@
 #include "core/file.h"
 #include "run/artefact_lock.h"
 #include "run/progress.h"
-#include "run/stop.h"
 #include "run/store_survey.h"
 
 namespace moextract::run {
@@ -77,7 +76,7 @@ std::vector<StageOutcome> StageGraph::execute(const std::vector<std::string>& wa
       outcomes.push_back({node.id, true, *seconds});
       continue;
     }
-    if (comm.all_reduce_value<std::int32_t>(stop_requested() ? 1 : 0, comm::Reduction::max) > 0) {
+    if (comm.all_reduce_value<std::int32_t>(context.should_stop() ? 1 : 0, comm::Reduction::max) > 0) {
       fail(ExitCode::resume,
            "asked to stop before stage {}; finished stages are kept. Run the same command again to go on", node.id);
     }
@@ -86,7 +85,7 @@ std::vector<StageOutcome> StageGraph::execute(const std::vector<std::string>& wa
       if (!comm.is_root()) return;
       make_folder(store_.root());
       lock = std::make_unique<ArtefactLock>(lock_path(store_.folder(node.spec)), *context.log,
-                                            [] { return !stop_requested(); });
+                                            [&] { return !context.should_stop(); });
     });
     // Somebody else may have made it while this run waited for the lock.
     if (std::optional<double> seconds = find(node, context)) {

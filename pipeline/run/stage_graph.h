@@ -13,6 +13,7 @@
 #include "comm/communicator.h"
 #include "core/workers.h"
 #include "run/artefact.h"
+#include "run/stop.h"
 
 namespace moextract::run {
 
@@ -21,6 +22,8 @@ struct Context {
   comm::Communicator& comm;
   Workers& workers;
   std::shared_ptr<spdlog::logger> log;
+  /// Whether this rank was asked to stop. Stages look where they can save; ranks agree before they act on it.
+  std::function<bool()> should_stop = stop_requested;
 };
 
 /// One stage of a run. `run` is collective: called on every rank, with the artefact's folder; it returns what it

@@ -71,6 +71,7 @@ class Fitter {
       run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, what,
                              static_cast<std::int64_t>(layers_.size()), "layers");
       for (const std::int64_t layer : mine_) {
+        leave_if_asked();
         const LayerMoments moments = load(layer);
         work(layer, moments, model_.tensors.at(model::mlp_prefix(layer) + "fc2.weight").to(at::kDouble), made);
         progress.add(context_.comm.size());
@@ -169,6 +170,11 @@ class Fitter {
     return moments;
   }
 
+  void leave_if_asked() const {
+    if (!context_.should_stop()) return;
+    fail(ExitCode::resume, "assemble was asked to stop; finished stages are kept. Run the same command again to go on");
+  }
+
   void check_moments(std::int64_t layer, const LayerMoments& moments, const at::Tensor& w) const {
     const moe::SecondMoments& first = moments.experts.front();
     if (first.covariance.size(0) != w.size(1) || moments.keys.size(1) != vit_.width) {
@@ -242,6 +248,7 @@ class Fitter {
       run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "least squares",
                              static_cast<std::int64_t>(layers_.size()), "layers");
       context_.workers.for_each(static_cast<std::int64_t>(mine_.size()), [&](std::int64_t unit, int) {
+        leave_if_asked();
         const std::int64_t layer = mine_[static_cast<std::size_t>(unit)];
         const std::size_t i = place(layer);
         const LayerMoments moments = load(layer);

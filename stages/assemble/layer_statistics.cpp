@@ -9,7 +9,6 @@
 #include "core/float16.h"
 #include "moe/router.h"
 #include "run/progress.h"
-#include "run/stop.h"
 
 namespace moextract::stages {
 namespace {
@@ -133,7 +132,7 @@ std::vector<LayerStatistics> gather_statistics(std::span<const store::ShardExten
   context.comm.together([&] {
     run::Progress progress(context.comm.is_root() ? context.log : nullptr, "statistics", layers, "layers");
     for (std::int64_t layer = context.comm.rank(); layer < layers; layer += context.comm.size()) {
-      if (run::stop_requested()) {
+      if (context.should_stop()) {
         fail(ExitCode::resume,
              "assemble was asked to stop; finished stages are kept. Run the same command again to go on");
       }

@@ -1,11 +1,13 @@
 #include "stages/cluster/cluster.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "core/error.h"
-#include "run/stop.h"
+#include "stages/cluster/layer_state.h"
 #include "stages/cluster/shard_row_source.h"
 #include "store/safetensors.h"
 #include "store/shard_rows.h"
@@ -51,6 +53,72 @@ void save_layer(const fs::path& path, const cluster::KMeansModel& model, const s
                            {{kSummaryKey, summary.dump()}});
 }
 
+/// Saves where a layer stands, not too often. Used on rank 0.
+class LayerKeeper {
+ public:
+  LayerKeeper(fs::path path, std::string key, const ClusterParams& params)
+      : path_(std::move(path)),
+        key_(std::move(key)),
+        k_(params.kmeans.k),
+        interval_(std::chrono::seconds(params.checkpoint_seconds)),
+        last_(Clock::now()) {}
+
+  /// Nothing if there is no state, or none that can be used: then the layer begins anew.
+  std::optional<cluster::KMeansState> load(spdlog::logger& log) const {
+    try {
+      return load_layer_state(path_, key_);
+    } catch (const UserError& error) {
+      log.warn("{}; the layer is begun anew", error.what());
+      return std::nullopt;
+    }
+  }
+  void keep(const cluster::KMeansState& state, bool stopping) {
+    if (!stopping && Clock::now() - last_ < interval_) return;
+    save_layer_state(path_, key_, state, k_);
+    last_ = Clock::now();
+  }
+  void remove() const {
+    std::error_code error;
+    fs::remove(path_, error);
+    if (error) fail(ExitCode::storage, "{}: cannot be removed ({})", path_.string(), error.message());
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  fs::path path_;
+  std::string key_;
+  std::int64_t k_;
+  Clock::duration interval_;
+  Clock::time_point last_;
+};
+
+/// Collective. The fit of one layer, from where an earlier run left it.
+cluster::KMeansFit fit_layer(const ClusterParams& params, const ShardRowSource& source, std::int64_t layer,
+                             std::int64_t layers, LayerKeeper& keeper, run::Context& context) {
+  std::optional<cluster::KMeansState> state;
+  context.comm.together([&] {
+    if (context.comm.is_root()) state = keeper.load(*context.log);
+  });
+  share_layer_state(state, context.comm);
+  if (state) {
+    context.log->info("cluster: layer {}: goes on from iteration {} of start {}", layer, state->iteration,
+                      state->start + 1);
+  }
+  const cluster::KMeansHooks hooks{
+      .on_state = [&](const cluster::KMeansState& now, bool stopping) { keeper.keep(now, stopping); },
+      .should_stop = context.should_stop,
+      .resume_from = state ? &*state : nullptr};
+  try {
+    return cluster::fit(source, params.kmeans, context.comm, context.workers, hooks);
+  } catch (const cluster::KMeansStopped& stopped) {
+    fail(
+        ExitCode::resume,
+        "clustering was asked to stop; {} of {} layers are saved, and of the next one {} iterations of start {} of {}. "
+        "Run the same command again to go on",
+        layer, layers, stopped.iteration(), stopped.start() + 1, params.kmeans.n_init);
+  }
+}
+
 }  // namespace
 
 void describe(config::Section section, ClusterParams& p) {
@@ -93,6 +161,12 @@ void describe(config::Section section, ClusterParams& p) {
       .runtime_only();
   section.add("seed", &p.kmeans.seed, "Seed of the initialisation");
   section.add("block_rows", &p.block_rows, "Rows read at once").at_least(1).in("rows").runtime_only();
+  section
+      .add("checkpoint_seconds", &p.checkpoint_seconds,
+           "An unfinished layer is saved after an iteration if the last save is this long ago; 0: after every one")
+      .at_least(0)
+      .in("seconds")
+      .runtime_only();
 }
 
 fs::path layer_clusters_path(const fs::path& folder, std::int64_t layer) {
@@ -147,22 +221,29 @@ json cluster_layers(const ClusterParams& params, const ClusterInputs& inputs, ru
     std::int32_t there = 0;
     if (context.comm.is_root()) there = fs::exists(path) ? 1 : 0;  // files appear complete: written under another name
     context.comm.broadcast(std::span<std::int32_t>(&there, 1));
+    LayerKeeper keeper(layer_state_path(folder, layer), fmt::format("{}/{}", folder.filename().string(), layer),
+                       params);
     if (there) {
       ++found;
+      // A kill between the last two steps of a layer leaves both files.
+      context.comm.together([&] {
+        if (context.comm.is_root()) keeper.remove();
+      });
       continue;
     }
-    if (context.comm.all_reduce_value<std::int32_t>(run::stop_requested() ? 1 : 0, comm::Reduction::max) > 0) {
+    if (context.comm.all_reduce_value<std::int32_t>(context.should_stop() ? 1 : 0, comm::Reduction::max) > 0) {
       fail(ExitCode::resume,
            "clustering was asked to stop; {} of {} layers are saved. Run the same command again to go on", layer,
            inputs.layers);
     }
     const ShardRowSource source(part_of_rank(shards, context.comm.rank(), context.comm.size()), layer, params.tap,
                                 widths[static_cast<std::size_t>(layer)], params.block_rows);
-    const cluster::KMeansFit fit = cluster::fit(source, params.kmeans, context.comm, context.workers);
+    const cluster::KMeansFit fit = fit_layer(params, source, layer, inputs.layers, keeper, context);
     const std::vector<std::int32_t> labels = context.comm.all_gather(std::span<const std::int32_t>(fit.labels));
     context.comm.together([&] {
       if (!context.comm.is_root()) return;
       save_layer(path, fit.model, labels, summarise(params, layer, fit.model, rows));
+      keeper.remove();
       context.log->info(
           "cluster: layer {}: {} clusters of {} rows, {} to {} rows each, inertia {:.6g} after {} iterations{}", layer,
           fit.model.k, rows, *std::min_element(fit.model.sizes.begin(), fit.model.sizes.end()),

@@ -13,7 +13,6 @@
 #include "core/hash.h"
 #include "core/random.h"
 #include "run/progress.h"
-#include "run/stop.h"
 #include "store/activation_shard.h"
 
 namespace moextract::stages {
@@ -79,7 +78,7 @@ class Collector {
       // its shard is kept.
       std::future<void> writing;
       for (const std::int64_t s : missing) {
-        if (run::stop_requested()) {
+        if (context_.should_stop()) {
           fail(ExitCode::resume,
                "collect was asked to stop; finished shards are kept. Run the same command again to go on");
         }

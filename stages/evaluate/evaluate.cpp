@@ -13,7 +13,6 @@
 #include "core/file.h"
 #include "model/weights.h"
 #include "run/progress.h"
-#include "run/stop.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
@@ -182,7 +181,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
                            static_cast<std::int64_t>(mine.size()) * inputs.micro_batch, "images of this rank");
     std::mutex mutex;
     context.workers.for_each(static_cast<std::int64_t>(mine.size()), [&](std::int64_t unit, int) {
-      if (run::stop_requested()) {
+      if (context.should_stop()) {
         fail(ExitCode::resume,
              "evaluate was asked to stop; finished stages are kept. Run the same command again to go on");
       }

@@ -12,7 +12,6 @@
 #include "moe/importance.h"
 #include "moe/router.h"
 #include "run/progress.h"
-#include "run/stop.h"
 #include "stages/cluster/cluster.h"
 #include "store/safetensors.h"
 
@@ -70,7 +69,7 @@ class Pass {
                              static_cast<std::int64_t>(mine.size()) * params_.micro_batch, "images of this rank");
       std::mutex mutex;
       context_.workers.for_each(static_cast<std::int64_t>(mine.size()), [&](std::int64_t unit, int) {
-        if (run::stop_requested()) {
+        if (context_.should_stop()) {
           fail(ExitCode::resume,
                "moments was asked to stop; finished layers are kept. Run the same command again to go on");
         }

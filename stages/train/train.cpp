@@ -5,7 +5,6 @@
 #include "model/vit.h"
 #include "moe/model_file.h"
 #include "run/progress.h"
-#include "run/stop.h"
 #include "stages/assemble/assemble.h"
 
 namespace moextract::stages {
@@ -45,7 +44,7 @@ void describe_trainer(config::Section& section, train::TrainerParams& p, bool di
   section.add("erase", &p.augment.erase, "Probability that one rectangle of a picture is blackened")
       .at_least(0)
       .at_most(1);
-  section.add("checkpoint_every", &p.checkpoint_every, "Steps between checkpoints; 0: none")
+  section.add("checkpoint_every", &p.checkpoint_every, "Steps between checkpoints; 0: only when asked to stop")
       .at_least(0)
       .in("steps")
       .runtime_only();
@@ -70,7 +69,7 @@ train::TrainingOutcome run_trainer(train::TrainingTask task, const train::Traine
   run::Progress progress(context.comm.is_root() ? context.log : nullptr, label, steps, "steps");
   task.checkpoint = folder / "checkpoint.safetensors";
   task.checkpoint_key = folder.filename().string();
-  task.should_stop = run::stop_requested;
+  task.should_stop = context.should_stop;
   task.on_step = [&](const train::TrainingRecord& record, std::int64_t) {
     progress.add(1, fmt::format("loss {:.4f}", record.loss));
   };

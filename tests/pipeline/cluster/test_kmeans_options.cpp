@@ -1,6 +1,9 @@
 // Options of k-means: starts, weights, stops, empty clusters, going on from a state, bounds, instruction sets.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <optional>
+
 #include "cluster/kmeans.h"
 #include "cluster/product_kernels.h"
 #include "cluster_cases.h"
@@ -153,16 +156,28 @@ TEST(KMeansOptions, EmptyClustersFollowThePolicy) {
 
 TEST(KMeansOptions, GoesOnFromAnyIterationToTheSameBits) {
   const Rows rows = blobs(700, 9, 8, 3, 96);
-  for (const bool spherical : {false, true}) {
-    const KMeansParams params{
-        .k = 8, .max_iterations = 12, .tolerance = 0, .n_init = 2, .spherical = spherical, .seed = 5};
+  bool first_start_won = false, later_start_won = false;
+  for (const int seed : {1, 2, 3, 4, 5, 6}) {
+    const bool spherical = seed % 2 == 0;
+    const KMeansParams params{.k = 8,
+                              .max_iterations = 12,
+                              .tolerance = 0,
+                              .n_init = 2,
+                              .spherical = spherical,
+                              .seed = static_cast<std::uint64_t>(seed)};
     const auto comm = comm::make_self();
     Workers workers(2);
     const MemoryRows source(rows.bits, 9, 0, 100);
     std::vector<KMeansState> states;
-    const KMeansFit whole = fit(source, params, *comm, workers,
-                                KMeansHooks{.on_state = [&](const KMeansState& state) { states.push_back(state); }});
+    const KMeansFit whole =
+        fit(source, params, *comm, workers, KMeansHooks{.on_state = [&](const KMeansState& state, bool stopping) {
+              EXPECT_FALSE(stopping);
+              states.push_back(state);
+            }});
     ASSERT_GT(states.size(), 6u);
+    EXPECT_EQ(states.front().iteration, 0);
+    const bool first_won = whole.model.history.front().inertia == states[1].history.front().inertia;
+    (first_won ? first_start_won : later_start_won) = true;
     for (const KMeansState& state : states) {
       SCOPED_TRACE(testing::Message() << "start " << state.start << " iteration " << state.iteration);
       expect_same_bits(fit(source, params, *comm, workers, KMeansHooks{.resume_from = &state}), whole);
@@ -173,6 +188,58 @@ TEST(KMeansOptions, GoesOnFromAnyIterationToTheSameBits) {
         message_of_error(ExitCode::resume,
                          [&] { fit(source, params, *comm, workers, KMeansHooks{.resume_from = &foreign}); }),
         "does not belong");
+  }
+  EXPECT_TRUE(first_start_won && later_start_won) << "what a resumed fit keeps of an earlier start was not tested";
+}
+
+TEST(KMeansOptions, AStopIsAgreedOnAndHandsOutTheStateItGoesOnFrom) {
+  const Rows rows = blobs(700, 9, 8, 3, 96);
+  const KMeansParams params{.k = 8, .max_iterations = 12, .tolerance = 0, .n_init = 2, .seed = 5};
+  const KMeansFit whole = fit_rows(rows, params);
+  for (const int ranks : {1, 3, 4}) {
+    for (const int asked_at : {1, 2, 7}) {
+      SCOPED_TRACE(testing::Message() << ranks << " ranks, stopped the time number " << asked_at);
+      std::optional<KMeansState> last;
+      std::atomic<int> left = 0;
+      comm::run_threads(ranks, [&](comm::Communicator& comm) {
+        Workers workers(1);
+        const std::int64_t first = rows.count * comm.rank() / ranks, end = rows.count * (comm.rank() + 1) / ranks;
+        const MemoryRows source(rows.part(first, end - first), 9, first, 100);
+        int asked = 0;
+        KMeansHooks hooks;
+        // The last rank alone is told to stop.
+        hooks.should_stop = [&] { return ++asked == asked_at && comm.rank() == ranks - 1; };
+        hooks.on_state = [&](const KMeansState& state, bool stopping) {
+          if (stopping) last = state;
+        };
+        try {
+          fit(source, params, comm, workers, hooks);
+        } catch (const KMeansStopped& stopped) {
+          EXPECT_EQ(stopped.code(), ExitCode::resume);
+          EXPECT_EQ(stopped.iteration(), asked_at - 1);
+          ++left;
+        }
+      });
+      ASSERT_EQ(left, ranks);
+      ASSERT_TRUE(last);
+      EXPECT_EQ(last->iteration, asked_at - 1);
+      const auto comm = comm::make_self();
+      Workers workers(2);
+      // Asked again and again, it still gets to the end: each time goes at least one iteration further.
+      std::optional<KMeansFit> end;
+      for (int times = 0; !end && times < 30; ++times) {
+        const KMeansState from = *last;
+        KMeansHooks hooks{.resume_from = &from};
+        hooks.should_stop = [] { return true; };
+        hooks.on_state = [&](const KMeansState& state, bool) { last = state; };
+        try {
+          end = fit(MemoryRows(rows.bits, 9, 0, 100), params, *comm, workers, hooks);
+        } catch (const KMeansStopped&) {
+        }
+      }
+      ASSERT_TRUE(end);
+      expect_same_bits(*end, whole);
+    }
   }
 }
 

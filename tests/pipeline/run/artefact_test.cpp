@@ -84,6 +84,14 @@ INSTANTIATE_TEST_SUITE_P(
                       Damage{"manifest_no_object",
                              [](const fs::path& f) { write_file_atomically(f / "manifest.json", "[1, 2]"); },
                              ArtefactState::damaged, "hash that DONE holds"},
+                      Damage{"settings_changed",
+                             [](const fs::path& f) {
+                               nlohmann::json manifest = ArtefactStore::manifest_of(f);
+                               manifest["settings"]["seed"] = 2;
+                               write_file_atomically(f / "manifest.json", manifest.dump());
+                               write_file_atomically(f / "DONE", hash_text(manifest.dump()) + "\n");
+                             },
+                             ArtefactState::done, "its address does not follow"},
                       Damage{"file_gone", [](const fs::path& f) { fs::remove(f / "a.txt"); }, ArtefactState::damaged,
                              "a.txt is missing"},
                       Damage{"file_cut", [](const fs::path& f) { fs::resize_file(f / "sub" / "b.txt", 2); },
@@ -101,6 +109,9 @@ TEST_F(RunTest, InvalidationKeepsWhatIsWhole) {
   ArtefactStore::invalidate(folder);
   EXPECT_FALSE(fs::exists(folder / "a.txt"));
   EXPECT_TRUE(fs::exists(folder / "sub" / "b.txt"));
+  make(store, spec());
+  ArtefactStore::invalidate(folder, /*all=*/true);
+  EXPECT_FALSE(fs::exists(folder / "sub" / "b.txt"));
 }
 
 TEST_F(RunTest, AManifestOfAnotherArtefactIsDamage) {
