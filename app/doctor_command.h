@@ -5,7 +5,7 @@
 
 namespace moextract::app {
 
-/// Collective. Prints on rank 0: versions, tasks against ranks, a table of ranks (host, process, cores, threads).
+/// Collective. Prints on rank 0: versions, tasks against ranks, a table of ranks (host, process, cores, threads, GPU).
 void doctor_command(comm::Communicator& comm);
 
 }  // namespace moextract::app

@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 
+#include "app/environment.h"
 #include "app/session.h"
 #include "app/store_commands.h"
 #include "comm/watched.h"
@@ -139,7 +140,11 @@ void make_and_report(const RunOptions& options, const Prepared& prepared, int th
   // count.
   Workers workers(threads, [] { at::set_num_threads(1); });
   run::Context context{comm, workers, log};
-  log->info("{}: {} ranks of {} threads", options.stage, comm.size(), threads);
+  const Environment environment = survey_environment(comm, threads);
+  log->info("{}: {} ranks of {} threads ({})", options.stage, comm.size(), threads, environment.version_line());
+  if (comm.size() > 1) {
+    for (const std::string& row : environment.table()) log->info(row);
+  }
   stages::ReportFacts facts{.program_version = MOEXTRACT_VERSION,
                             .ranks = comm.size(),
                             .threads_per_rank = threads,

@@ -13,6 +13,7 @@
 #include "run/progress.h"
 #include "run/run_folder.h"
 #include "run/store_survey.h"
+#include "stages/invariants.h"
 #include "stages/pipeline.h"
 
 namespace moextract::app {
@@ -131,13 +132,16 @@ bool verify_command(const RunReference& reference, bool repair) {
       fmt::print("{}: {}\n", stage.id, artefact_state_text(state));
       continue;
     }
-    const std::vector<std::string> wrong = run::ArtefactStore::verify(stage.folder);
+    std::vector<std::string> wrong = run::ArtefactStore::verify(stage.folder);
+    // Of files that are as they were written: whether they make sense. If not, no part of them is worth keeping.
+    const bool whole = wrong.empty();
+    if (whole) wrong = stages::broken_invariants(stage.folder, run::ArtefactStore::manifest_of(stage.folder));
     fmt::print("{}: {}\n", stage.id, wrong.empty() ? "ok" : "BROKEN");
     for (const std::string& line : wrong) fmt::print("    {}: {}\n", stage.folder.string(), line);
     if (wrong.empty()) continue;
     well = false;
     if (repair) {
-      run::ArtefactStore::invalidate(stage.folder);
+      run::ArtefactStore::invalidate(stage.folder, whole);
       fmt::print("    what is broken was taken away: run again to have it made\n");
     } else {
       fmt::print("    moextract verify --repair takes broken files away (only these), then run again\n");

@@ -297,6 +297,21 @@ struct DeviceCommunicator::State {
   }
 };
 
+std::vector<DevicePlace> visible_devices() {
+  int count = 0;
+  std::vector<DevicePlace> places;
+  // Without a driver this is an error; it is no failure of a program that does not need a GPU.
+  if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
+  for (int device = 0; device < count; ++device) {
+    std::array<char, 64> bus{};
+    if (cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), device) != cudaSuccess)
+      bus = {"of unknown bus"};
+    places.push_back(place_here(bus.data(), device));
+  }
+  static_cast<void>(cudaGetLastError());
+  return places;
+}
+
 DeviceCommunicator::DeviceCommunicator(Communicator& host, int device, DeviceOptions options)
     : state_(std::make_unique<State>()) {
   State& state = *state_;
@@ -370,8 +385,8 @@ bool DeviceCommunicator::failed() const noexcept {
 std::string DeviceCommunicator::version() {
   int number = 0;
   const ncclResult_t status = ncclGetVersion(&number);
-  if (status != ncclSuccess) return "NCCL of unknown version";
-  return fmt::format("NCCL {}.{}.{}", number / 10000, number / 100 % 100, number % 100);
+  if (status != ncclSuccess) return "of unknown version";
+  return fmt::format("{}.{}.{}", number / 10000, number / 100 % 100, number % 100);
 }
 
 }  // namespace moextract::comm

@@ -8,9 +8,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "comm/nccl_call.h"
+#include "comm/nccl_place.h"
 
 struct CUstream_st;  // what CUDA's cudaStream_t points to
 
@@ -26,6 +28,9 @@ struct DeviceOptions {
   /// Receives one line when a call fails. Unset: standard error.
   std::function<void(const std::string&)> log;
 };
+
+/// GPUs that this process sees, by number; none where there is no GPU or no driver. Touches none of them.
+std::vector<DevicePlace> visible_devices();
 
 /// The ranks of a host communicator with one GPU each.
 ///
@@ -98,7 +103,7 @@ class DeviceCommunicator {
   /// Whether a call failed: NCCL is aborted and all that is left is to destroy the object.
   bool failed() const noexcept;
 
-  /// "NCCL 2.28.9": the library in this process.
+  /// "2.28.9": the library in this process.
   static std::string version();
 
  private:

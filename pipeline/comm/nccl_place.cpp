@@ -41,6 +41,12 @@ DevicePlace place_here(std::string bus, int device) {
   return place;
 }
 
+std::optional<int> device_of(int node_rank, int visible) {
+  if (visible == 1) return 0;
+  if (node_rank < visible) return node_rank;
+  return std::nullopt;
+}
+
 void check_one_rank_a_gpu(std::span<const DevicePlace> places) {
   std::map<std::pair<std::string, std::string>, std::size_t> users;
   for (std::size_t rank = 0; rank < places.size(); ++rank) {

@@ -96,7 +96,39 @@ usr2_during() { # STAGE LOGGED FOUND
     complain "the resumed run differs from the undisturbed one"
 }
 
+# A clustering of one layer after the other that lasts long enough to be hit inside a layer.
+long_clustering=(cluster "$config" --set collect.tokens_per_image=0 --set cluster.k=32 --set cluster.n_init=4
+  --set cluster.max_iterations=40 --set cluster.tolerance=0)
+# Waits until layer 0 has been saved inside, disturbs the job by `kill SIGNAL`, and goes on with another number of ranks.
+during_iteration() { # SIGNAL CODE
+  expect 0 "$program" "${long_clustering[@]}"
+  mv "$FAULT_STORE"/cluster-* "$work/undisturbed"
+  begin "$mpirun" 3 "$program" "${long_clustering[@]}"
+  wait_for "cluster: begins"
+  local i
+  for ((i = 0; i < 1200; ++i)); do
+    compgen -G "$FAULT_STORE/cluster-*/layer-000.state.safetensors" >"$work/found" && break
+    sleep 0.02
+  done
+  [[ -s $work/found ]] || complain "no iteration was saved"
+  if [[ $1 == KILL ]]; then kill -KILL "$(pgrep -P "$job" | tail -n 1)"; else kill "-$1" "$job"; fi
+  ends "$2"
+}
+
 case $case_name in
+  usr2_iteration)
+    during_iteration USR2 75
+    says "clustering was asked to stop; 0 of 3 layers are saved, and of the next one [0-9]+ iterations of start [1-4] of 4"
+    expect 0 "$mpirun" 2 "$program" "${long_clustering[@]}"
+    says "cluster: layer 0: goes on from iteration [0-9]+ of start [1-4]"
+    diff -r -x manifest.json -x DONE "$work/undisturbed" "$FAULT_STORE"/cluster-* || complain "the clusters differ"
+    ;;
+  kill_iteration)
+    during_iteration KILL 137
+    expect 0 "$mpirun" 4 "$program" "${long_clustering[@]}"
+    says "cluster: layer 0: goes on from iteration [0-9]+ of start [1-4]"
+    diff -r -x manifest.json -x DONE "$work/undisturbed" "$FAULT_STORE"/cluster-* || complain "the clusters differ"
+    ;;
   usr2_train) usr2_during train "train: begins" "train: resumed from step|train: begins" ;;
   usr2_collect) usr2_during collect "collect: begins" "train: already there" ;;
   usr2_cluster) usr2_during cluster "cluster: layer 0" "collect: already there" ;;
@@ -241,6 +273,8 @@ case $case_name in
     says "^LibTorch +[0-9]"
     says "^launcher +2 tasks"
     says "^ranks +2 on 1 host \(mpi\)"
+    says "^NCCL +"
+    says "^rank +host +process +cores +threads +GPU"
     says "^ +1  "
     ;;
   *)

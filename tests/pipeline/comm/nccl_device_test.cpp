@@ -17,6 +17,6 @@ int main(int argc, char** argv) {
     std::puts("skipped: this process sees no GPU (or no driver), and these tests run on real ones");
     return kSkipped;
   }
-  std::printf("%s, %d GPUs\n", moextract::comm::DeviceCommunicator::version().c_str(), gpus);
+  std::printf("NCCL %s, %d GPUs\n", moextract::comm::DeviceCommunicator::version().c_str(), gpus);
   return RUN_ALL_TESTS();
 }

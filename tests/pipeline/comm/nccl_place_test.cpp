@@ -23,6 +23,14 @@ TEST(DevicePlaces, ThatDifferAreFine) {
   EXPECT_NO_THROW(check_one_rank_a_gpu({}));
 }
 
+TEST(DevicePlaces, AreDealtByTheNumberOnTheNode) {
+  EXPECT_EQ(device_of(0, 4), 0);
+  EXPECT_EQ(device_of(3, 4), 3);
+  EXPECT_EQ(device_of(4, 4), std::nullopt);
+  EXPECT_EQ(device_of(3, 1), 0) << "the launcher shows each rank its own";
+  EXPECT_EQ(device_of(0, 0), std::nullopt);
+}
+
 TEST(DevicePlaces, OfTwoRanksOnOneGpuAreNamed) {
   // Two containers of one machine, and each calls the GPU by another number.
   const std::vector<DevicePlace> places = {

@@ -1,0 +1,15 @@
+#include "store/versions.h"
+
+#include <fmt/format.h>
+
+#include "store/hdf5_handle.h"
+
+namespace moextract::store {
+
+std::string hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  if (H5get_libversion(&major, &minor, &release) < 0) return "of unknown version";
+  return fmt::format("{}.{}.{}", major, minor, release);
+}
+
+}  // namespace moextract::store
