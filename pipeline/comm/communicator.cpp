@@ -67,6 +67,12 @@ void Communicator::all_reduce_ordered(std::span<float> data) {
   sum_in_rank_order(*this, data);
 }
 
+void Communicator::all_reduce_device(void*, std::size_t count, ElementType, Reduction) {
+  MOEX_ASSERT(reaches_devices(), fmt::format("{} elements in GPU memory, but the communicator '{}' of {} ranks reaches "
+                                             "host memory only",
+                                             count, name(), size()));
+}
+
 void Communicator::agree(std::exception_ptr mine) {
   if (size() == 1) {
     if (mine) std::rethrow_exception(mine);

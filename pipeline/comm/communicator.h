@@ -43,6 +43,13 @@ struct ElementOf<double> {
   static constexpr ElementType value = ElementType::float64;
 };
 
+/// Elements in the memory of this rank's GPU: a type of its own, so that no such address is taken for one of the host.
+template <class T>
+struct DeviceSpan {
+  T* data = nullptr;
+  std::size_t size = 0;
+};
+
 /// Thrown on every rank by agree() when some rank failed, and when a peer is lost.
 class RemoteFailure : public UserError {
  public:
@@ -55,8 +62,8 @@ class RemoteFailure : public UserError {
 };
 
 /// Collective calls (all but rank(), size(), name(), abort()): every rank calls the same ones in the same order with
-/// the same lengths where said; each BLOCKS until its result is there. Buffers are in host memory and belong to the
-/// caller. An object is used by one thread at a time.
+/// the same lengths where said; each BLOCKS until its result is there. Buffers belong to the caller; they are in host
+/// memory unless their type is DeviceSpan. An object is used by one thread at a time.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -93,6 +100,16 @@ class Communicator {
   T all_reduce_value(T value, Reduction reduction) {
     all_reduce(std::span<T>(&value, 1), reduction);
     return value;
+  }
+
+  /// Whether buffers in GPU memory can be reduced where they are (device_ranks.h), or need not travel: of one rank.
+  virtual bool reaches_devices() const noexcept { return size() == 1; }
+  /// The same as above for a buffer in GPU memory, without a way through the host; only where reaches_devices(). The
+  /// work that makes `data` is done before the call; when it returns, the sums are there for any stream and the host.
+  /// Throws UserError (distributed), not agreed on, when a GPU or the link between two fails.
+  template <class T>
+  void all_reduce(DeviceSpan<T> data, Reduction reduction) {
+    all_reduce_device(data.data, data.size, ElementOf<T>::value, reduction);
   }
 
   /// Collective sum in rank order 0, 1, 2, ...: the same bits on every rank and on every call with the same inputs and
@@ -159,6 +176,7 @@ class Communicator {
   virtual void broadcast_bytes(std::span<std::byte> data, int root) = 0;
   virtual void all_reduce_bytes(void* data, std::size_t count, ElementType type, Reduction reduction) = 0;
   virtual std::vector<std::byte> all_gather_bytes(std::span<const std::byte> mine) = 0;
+  virtual void all_reduce_device(void* data, std::size_t count, ElementType type, Reduction reduction);
 };
 
 }  // namespace moextract::comm

@@ -62,6 +62,8 @@ class WatchedCommunicator final : public Communicator {
                                                  std::move(group));
   }
 
+  bool reaches_devices() const noexcept override { return inner_.reaches_devices(); }
+
   [[noreturn]] void abort(ExitCode code) noexcept override {
     inner_.abort(code);
     std::_Exit(static_cast<int>(code));  // g++ 12 forgets that virtual functions do not return
@@ -88,6 +90,20 @@ class WatchedCommunicator final : public Communicator {
         return inner_.all_reduce(std::span(static_cast<float*>(data), count), reduction);
       case ElementType::float64:
         return inner_.all_reduce(std::span(static_cast<double*>(data), count), reduction);
+    }
+  }
+  void all_reduce_device(void* data, std::size_t count, ElementType type, Reduction reduction) override {
+    const Inside inside(*this, fmt::format("all_reduce({} of {} {} on GPUs)", name_of(reduction), count, name_of(type)),
+                        count * bytes_of(type));
+    switch (type) {
+      case ElementType::int32:
+        return inner_.all_reduce(DeviceSpan<std::int32_t>{static_cast<std::int32_t*>(data), count}, reduction);
+      case ElementType::int64:
+        return inner_.all_reduce(DeviceSpan<std::int64_t>{static_cast<std::int64_t*>(data), count}, reduction);
+      case ElementType::float32:
+        return inner_.all_reduce(DeviceSpan<float>{static_cast<float*>(data), count}, reduction);
+      case ElementType::float64:
+        return inner_.all_reduce(DeviceSpan<double>{static_cast<double*>(data), count}, reduction);
     }
   }
   std::vector<std::byte> all_gather_bytes(std::span<const std::byte> mine) override {

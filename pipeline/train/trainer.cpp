@@ -61,8 +61,11 @@ class Trainer {
     }
     steps_ = training_steps(params, task.images->size());
     micro_batches_ = (params.batch + params.micro_batch - 1) / params.micro_batch;
+    // Gradients are summed where the weights are.
+    const GradientPlace place =
+        trained_.empty() ? GradientPlace{} : GradientPlace::of(trained_.begin()->second.device());
     for (int worker = 0; worker < workers.size(); ++worker) {
-      sums_.emplace_back(length_, scalar_count, micro_batches_);
+      sums_.emplace_back(length_, scalar_count, micro_batches_, place);
       model::TensorMap leaves = fixed_;  // the same storage, but gradients of its own: threads do not meet
       for (const auto& [name, tensor] : trained_) leaves[name] = tensor.detach().requires_grad_(true);
       leaves_.push_back(std::move(leaves));
@@ -89,6 +92,11 @@ class Trainer {
       if (sum.scalar(failures) > 0) comm_.agree(error_);
       if (sum.scalar(stop_requests) > 0) {  // before the update: the step is done again after the resume
         save(step, outcome, optimiser);
+        if (task_.checkpoint.empty()) {
+          fail(ExitCode::resume,
+               "training was asked to stop in step {} of {}; it has no checkpoint, so nothing is saved", step + 1,
+               steps_);
+        }
         fail(ExitCode::resume,
              "training was asked to stop; {} of {} steps are saved. Run the same command again to go on", step, steps_);
       }
@@ -181,9 +189,7 @@ class Trainer {
     for (const auto& [name, offset] : offsets_) {
       at::Tensor& leaf = leaves.at(name);
       if (!leaf.grad().defined()) continue;  // an expert without tokens in this micro-batch
-      const at::Tensor grad = leaf.grad().contiguous();
-      const std::span<const float> values(grad.const_data_ptr<float>(), static_cast<std::size_t>(grad.numel()));
-      if (!sum.add(offset, values)) {
+      if (!sum.add(offset, leaf.grad())) {
         fail(ExitCode::numerics,
              "step {}: the gradient of '{}' is not finite or too large. Training has diverged: lower the learning "
              "rate or lengthen the warm-up; the last checkpoint is kept",

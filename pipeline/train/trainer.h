@@ -36,7 +36,7 @@ struct TrainerParams {
   double temperature = 1.0;     ///< of the distillation
   double label_smoothing = 0.0;
   data::AugmentParams augment;
-  std::int64_t checkpoint_every = 100;  ///< steps; 0: none but at the end
+  std::int64_t checkpoint_every = 100;  ///< steps; 0: only when asked to stop
   std::uint64_t seed = 1;
 };
 

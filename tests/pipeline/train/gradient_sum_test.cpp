@@ -1,6 +1,7 @@
 // Gradients summed as integers: exact, and the same whatever the order; learning rates over steps.
 #include "train/gradient_sum.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -94,6 +95,32 @@ TEST(GradientSum, SameBitsInAnyOrderAndOnAnyRanks) {
       EXPECT_EQ(sum.scalar(0), ranks);
     });
   }
+}
+
+TEST(GradientSum, OfTensorsHasTheBitsOfTheLoops) {
+  const std::int64_t count = 24;
+  const auto parts = random_parts(count);
+  GradientSum plain(kLength, 1, count);
+  // One rank: nothing travels, so tensors of the CPU can stand for a GPU's.
+  GradientSum tensors(kLength, 1, count, {at::kCPU, true}), other(kLength, 1, count, {at::kCPU, true});
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    const at::Tensor part = at::from_blob(const_cast<float*>(parts[p].data()), {15, 20}, at::kFloat);
+    ASSERT_TRUE(plain.add(0, part));
+    ASSERT_TRUE((p % 2 ? tensors : other).add(0, part.t().contiguous().t())) << "in any layout";
+  }
+  tensors.add_scalar(0, 3);
+  other.add_scalar(0, 4);
+  tensors.merge(other);
+  tensors.all_reduce(*comm::make_self());
+  EXPECT_EQ(read(tensors), read(plain));
+  EXPECT_EQ(tensors.scalar(0), 7);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(), -50.0f}) {
+    EXPECT_FALSE(tensors.add(3, at::full({2}, bad, at::kFloat))) << bad;
+  }
+  EXPECT_EQ(read(tensors), read(plain)) << "what was refused left nothing";
+  tensors.clear();
+  EXPECT_EQ(read(tensors), std::vector<float>(kLength, 0.0f));
+  EXPECT_EQ(tensors.scalar(0), 0);
 }
 
 TEST(GradientSum, RefusesWhatIsNoNumberOrTooLarge) {

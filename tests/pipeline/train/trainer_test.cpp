@@ -212,6 +212,12 @@ TEST_F(TrainerTest, AResumedRunIsTheUndisturbedOne) {
   }
 }
 
+TEST_F(TrainerTest, AStopWithoutACheckpointDoesNotClaimThatStepsAreSaved) {
+  TrainingTask stopping = task();
+  stopping.should_stop = [] { return true; };
+  expect_error(ExitCode::resume, {"asked to stop in step 1 of 8", "nothing is saved"}, [&] { run(stopping); });
+}
+
 TEST_F(TrainerTest, CheckpointsAreWrittenOnTheWayAndHoldTheSameBytesOnAnyRanks) {
   TrainingTask one = task(), three = task();
   one.checkpoint = folder_ / "one";
