@@ -166,7 +166,9 @@ while ((made < kills)) || [[ -d $store ]]; do
       in_stage[$stage]=$((${in_stage[$stage]:-0} + 1))
     fi
   fi
-  [[ $disturbed == none ]] && hang_after_now=600 || hang_after_now=60
+  # A machine on which the undisturbed run took long is a busy one: there a job takes longer to end, too.
+  hang_after_now=$((60 + 2 * length / 1000))
+  [[ $disturbed == none ]] && hang_after_now=$((600 + 10 * length / 1000))
   hang_after=$hang_after_now finish_job "$disturbed" "$log"
   if ((code == 0)); then
     compare_with_reference "$store"
