@@ -22,5 +22,6 @@ set(MOEXTRACT_CPU "x86-64-v3" CACHE STRING
 
 find_program(MOEXTRACT_CCACHE ccache)
 if(MOEXTRACT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${MOEXTRACT_CCACHE}")
+  # The sloppiness is what ccache wants for precompiled headers.
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_COMMAND}" -E env CCACHE_SLOPPINESS=pch_defines,time_macros "${MOEXTRACT_CCACHE}")
 endif()

@@ -1,0 +1,2 @@
+// Stands for the headers that are compiled with it: cmake/MoextractTorchHeaders.cmake.
+namespace moextract {}
