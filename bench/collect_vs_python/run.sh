@@ -7,17 +7,13 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 # shellcheck source=bench/collect_vs_python/photographs.sh
 source "$root/bench/collect_vs_python/photographs.sh"
-venv=$root/build/peers-torch
-if [[ ! -f $venv/ready ]]; then
-  python3 -m venv "$venv" >&2
-  "$venv/bin/pip" install -q -r "$root/bench/collect_vs_python/requirements.txt" >&2
-  touch "$venv/ready"
-fi
+# shellcheck source=bench/collect_vs_python/peers.sh
+source "$root/bench/collect_vs_python/peers.sh"
 ours=() peer0=() peer2=()
 for ((round = 0; round < ${BENCH_ROUNDS:-3}; ++round)); do
   ours+=("$(collect_rate)")
   for workers in 0 2; do
-    rate=$("$venv/bin/python" "$root/bench/collect_vs_python/peer.py" \
+    rate=$("$peers" "$root/bench/collect_vs_python/peer.py" \
       "$MOEXTRACT_TEST_DATA/vit-tiny-in1k/vit_tiny_patch16_224.safetensors" "$photographs" "$data/peer.h5" \
       --threads "${BENCH_THREADS:-2}" --workers "$workers")
     if ((workers == 0)); then peer0+=("$rate"); else peer2+=("$rate"); fi

@@ -15,48 +15,29 @@ enum Purpose : std::uint64_t { kFlip = 0x666c6970, kShift = 0x73686966, kErase =
 // Shape of the erased rectangle: its shorter side over its longer one, as in random erasing (Zhong et al. 2017).
 constexpr double kEraseMinArea = 0.02, kEraseMaxArea = 0.2, kEraseMinRatio = 0.3;
 
-/// The centre [side, side, 3]; parts outside the picture are black. torchvision pads first (the odd pixel right and
-/// below), then crops at round((size - side) / 2), halves to even.
-Image center_crop(const Image& image, int side) {
-  const auto offset = [side](int size) {
-    // nearbyint rounds halves to even, as Python's round does.
-    return size < side ? -((side - size) / 2) : static_cast<int>(std::nearbyint((size - side) / 2.0));
-  };
-  const int left = offset(image.width), top = offset(image.height);
+/// First pixel of the centre crop: torchvision pads a picture that is too small first (the odd pixel right and below:
+/// a negative offset), then crops at round((size - side) / 2), halves to even as Python rounds.
+int crop_offset(int size, int side) {
+  return size < side ? -((side - size) / 2) : static_cast<int>(std::nearbyint((size - side) / 2.0));
+}
+
+/// The centre [side, side, 3] of the picture resized to width x height; parts outside of it are black.
+Image resized_center(const Image& image, int width, int height, Interpolation interpolation, int side) {
+  const int left = crop_offset(width, side), top = crop_offset(height, side);
+  const Region inside{std::max(0, left), std::max(0, top), std::min(side, width), std::min(side, height)};
+  Image part = resize_region(image, width, height, inside, interpolation);
+  if (part.width == side && part.height == side) return part;
   Image crop{side, side, std::vector<std::uint8_t>(static_cast<std::size_t>(side) * side * 3, 0)};
-  const int from = std::max(0, -left), to = std::min(side, image.width - left);
-  for (int y = std::max(0, -top); y < std::min(side, image.height - top); ++y) {
-    const std::size_t source = (static_cast<std::size_t>(y + top) * image.width + from + left) * 3;
-    const std::size_t target = (static_cast<std::size_t>(y) * side + from) * 3;
-    std::copy_n(image.rgb.begin() + static_cast<std::ptrdiff_t>(source), (to - from) * 3,
-                crop.rgb.begin() + static_cast<std::ptrdiff_t>(target));
+  const auto row = static_cast<std::ptrdiff_t>(part.width) * 3;
+  for (int y = 0; y < part.height; ++y) {
+    const std::size_t target =
+        (static_cast<std::size_t>(y + std::max(0, -top)) * side + static_cast<std::size_t>(std::max(0, -left))) * 3;
+    std::copy_n(part.rgb.begin() + y * row, row, crop.rgb.begin() + static_cast<std::ptrdiff_t>(target));
   }
   return crop;
 }
 
-Image resize_and_crop(const Image& image, const PreprocessParams& params) {
-  if (params.resize <= 0) return center_crop(image, params.crop);
-  int width = params.resize, height = params.resize;
-  if (params.resize_mode == ResizeMode::shorter) {
-    const auto longer = [&](int longer_side, int shorter_side) {
-      const double exact = static_cast<double>(static_cast<std::int64_t>(params.resize) * longer_side) / shorter_side;
-      if (exact * params.resize > static_cast<double>(kMaxImagePixels)) {
-        throw ImageError(fmt::format("a picture of {} x {} pixels is too slim to be resized to a shorter side of {}",
-                                     image.width, image.height, params.resize));
-      }
-      return static_cast<int>(exact);
-    };
-    if (image.width <= image.height) {
-      height = longer(image.height, image.width);
-    } else {
-      width = longer(image.width, image.height);
-    }
-  }
-  return center_crop(resize(image, width, height, params.interpolation), params.crop);
-}
-
 void check(const PreprocessParams& params, std::span<float> out) {
-  MOEX_ASSERT(params.crop >= 1, "crop of nothing");
   MOEX_ASSERT(params.channels == 1 || params.channels == 3, "channels must be 1 or 3");
   MOEX_ASSERT(out.size() == static_cast<std::size_t>(params.channels) * params.crop * params.crop,
               "output span of another size");
@@ -64,21 +45,26 @@ void check(const PreprocessParams& params, std::span<float> out) {
 
 void normalise(const Image& crop, const PreprocessParams& params, std::span<float> out) {
   const std::size_t pixels = crop.rgb.size() / 3;
+  std::array<std::array<float, 256>, 3> tables;
   for (std::size_t c = 0; c < static_cast<std::size_t>(params.channels); ++c) {
-    std::array<float, 256> table;
     const auto mean = static_cast<float>(params.mean[c]), std = static_cast<float>(params.std[c]);
-    for (std::size_t value = 0; value < table.size(); ++value) {
-      table[value] = (static_cast<float>(value) / 255.0f - mean) / std;
+    for (std::size_t value = 0; value < tables[c].size(); ++value) {
+      tables[c][value] = (static_cast<float>(value) / 255.0f - mean) / std;
     }
-    float* plane = out.data() + c * pixels;
-    if (params.channels == 3) {
-      for (std::size_t i = 0; i < pixels; ++i) plane[i] = table[crop.rgb[3 * i + c]];
-    } else {
-      // Pillow's convert("L"): ITU-R 601-2 luma in 16-bit fixed point.
-      for (std::size_t i = 0; i < pixels; ++i) {
-        const std::uint8_t* rgb = &crop.rgb[3 * i];
-        plane[i] = table[(rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16];
-      }
+  }
+  const std::uint8_t* rgb = crop.rgb.data();
+  float* first = out.data();
+  if (params.channels == 3) {
+    float *second = first + pixels, *third = second + pixels;
+    for (std::size_t i = 0; i < pixels; ++i, rgb += 3) {
+      first[i] = tables[0][rgb[0]];
+      second[i] = tables[1][rgb[1]];
+      third[i] = tables[2][rgb[2]];
+    }
+  } else {
+    // Pillow's convert("L"): ITU-R 601-2 luma in 16-bit fixed point.
+    for (std::size_t i = 0; i < pixels; ++i, rgb += 3) {
+      first[i] = tables[0][(rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16];
     }
   }
 }
@@ -120,6 +106,30 @@ void erase(Image& image, RandomStream& stream) {
 }
 
 }  // namespace
+
+Image resize_and_crop(const Image& image, const PreprocessParams& params) {
+  MOEX_ASSERT(params.crop >= 1, "crop of nothing");
+  int width = image.width, height = image.height;
+  if (params.resize > 0) {
+    width = height = params.resize;
+    if (params.resize_mode == ResizeMode::shorter) {
+      const auto longer = [&](int longer_side, int shorter_side) {
+        const double exact = static_cast<double>(static_cast<std::int64_t>(params.resize) * longer_side) / shorter_side;
+        if (exact * params.resize > static_cast<double>(kMaxImagePixels)) {
+          throw ImageError(fmt::format("a picture of {} x {} pixels is too slim to be resized to a shorter side of {}",
+                                       image.width, image.height, params.resize));
+        }
+        return static_cast<int>(exact);
+      };
+      if (image.width <= image.height) {
+        height = longer(image.height, image.width);
+      } else {
+        width = longer(image.width, image.height);
+      }
+    }
+  }
+  return resized_center(image, width, height, params.interpolation, params.crop);
+}
 
 void preprocess(const Image& image, const PreprocessParams& params, std::span<float> out) {
   check(params, out);

@@ -24,6 +24,10 @@ struct PreprocessParams {
   std::array<double, 3> std{0.5, 0.5, 0.5};
 };
 
+/// The model's input before normalisation: resized and cropped, [crop, crop, 3], 8 bits. Throws ImageError for a
+/// picture too slim to be resized.
+Image resize_and_crop(const Image& image, const PreprocessParams& params);
+
 /// Writes [channels, crop, crop] float32: ((value / 255) - mean) / std, computed in float32 in this order, as
 /// torchvision does. A picture smaller than the crop after resizing is padded with zeros (black) as torchvision's
 /// CenterCrop pads. `out` has channels * crop * crop elements.

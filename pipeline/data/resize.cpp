@@ -1,105 +1,147 @@
+// The two passes of the resize. Sums are 32-bit integers, so the order in which they are computed does not matter:
+// eight at a time, with AVX2 where the build has it (the default, MOEXTRACT_CPU), else as the compiler finds best.
 #include "data/resize.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "data/resize_taps.h"
 
 namespace moextract::data {
 namespace {
 
-// Pillow's Resample.c: 8 bits of result and 2 for overshoot leave 22 bits of an int for the coefficient.
-constexpr int kPrecisionBits = 32 - 8 - 2;
 constexpr std::size_t kChannels = 3;
-// The horizontal pass takes this many rows at a time, turned so that the rows lie beside each other.
-constexpr std::size_t kBlockRows = 8;
+constexpr std::size_t kLanes = 8;
+constexpr std::int32_t kHalf = 1 << (kResizeBits - 1);
 
-double bilinear_weight(double x) {
-  x = std::abs(x);
-  return x < 1.0 ? 1.0 - x : 0.0;
-}
+#if defined(__AVX2__)
 
-double bicubic_weight(double x) {
-  constexpr double a = -0.5;
-  x = std::abs(x);
-  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0.0;
-}
+/// Eight sums.
+struct Sums {
+  __m256i lanes;
 
-/// For each output position the first input position, how many, and their weights in fixed point.
-struct Taps {
-  std::vector<int> first, count;
-  std::vector<std::int32_t> weights;  ///< [output size, width]
-  std::size_t width = 0;
-
-  const std::int32_t* of(int position) const { return weights.data() + static_cast<std::size_t>(position) * width; }
+  static Sums half() { return {_mm256_set1_epi32(kHalf)}; }
+  /// Adds weight * values[0..8).
+  void add(std::int32_t weight, const std::uint8_t* values) {
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(values)));
+    lanes = _mm256_add_epi32(lanes, _mm256_mullo_epi32(_mm256_set1_epi32(weight), wide));
+  }
+  void store_rounded(std::uint8_t* to) const {
+    const __m256i shifted = _mm256_srai_epi32(lanes, kResizeBits);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(shifted), _mm256_extracti128_si256(shifted, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
+  }
 };
 
-/// The order of operations is Pillow's: the last bit of a double can turn the rounding of a weight.
-Taps make_taps(int in_size, int out_size, Interpolation interpolation) {
-  const auto weight = interpolation == Interpolation::bilinear ? bilinear_weight : bicubic_weight;
-  const double scale = static_cast<double>(in_size) / out_size;
-  const double filter_scale = std::max(scale, 1.0);
-  const double support = (interpolation == Interpolation::bilinear ? 1.0 : 2.0) * filter_scale;
-  Taps taps;
-  taps.width = static_cast<std::size_t>(std::ceil(support)) * 2 + 1;
-  taps.weights.resize(taps.width * static_cast<std::size_t>(out_size));
-  std::vector<double> exact(taps.width);
-  for (int position = 0; position < out_size; ++position) {
-    const double center = (position + 0.5) * scale;
-    const double inverse = 1.0 / filter_scale;
-    const int first = std::max(static_cast<int>(center - support + 0.5), 0);
-    const int count = std::min(static_cast<int>(center + support + 0.5), in_size) - first;
-    double sum = 0.0;
-    for (int x = 0; x < count; ++x) {
-      exact[static_cast<std::size_t>(x)] = weight((x + first - center + 0.5) * inverse);
-      sum += exact[static_cast<std::size_t>(x)];
-    }
-    std::int32_t* fixed = taps.weights.data() + static_cast<std::size_t>(position) * taps.width;
-    for (int x = 0; x < count; ++x) {
-      double w = exact[static_cast<std::size_t>(x)];
-      if (sum != 0.0) w /= sum;
-      fixed[x] = static_cast<std::int32_t>((w < 0 ? -0.5 : 0.5) + w * (1 << kPrecisionBits));
-    }
-    taps.first.push_back(first);
-    taps.count.push_back(count);
-  }
-  return taps;
+/// to[c * 8 + r] = rows[r][at + c], 8 by 8 bytes.
+void turn8x8(const std::array<const std::uint8_t*, kLanes>& rows, std::size_t at, std::uint8_t* to) {
+  const auto load = [&](std::size_t r) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(rows[r] + at)); };
+  const __m128i a = _mm_unpacklo_epi8(load(0), load(1)), b = _mm_unpacklo_epi8(load(2), load(3)),
+                c = _mm_unpacklo_epi8(load(4), load(5)), d = _mm_unpacklo_epi8(load(6), load(7));
+  const __m128i ab_low = _mm_unpacklo_epi16(a, b), ab_high = _mm_unpackhi_epi16(a, b),
+                cd_low = _mm_unpacklo_epi16(c, d), cd_high = _mm_unpackhi_epi16(c, d);
+  auto* out = reinterpret_cast<__m128i*>(to);
+  _mm_storeu_si128(out, _mm_unpacklo_epi32(ab_low, cd_low));
+  _mm_storeu_si128(out + 1, _mm_unpackhi_epi32(ab_low, cd_low));
+  _mm_storeu_si128(out + 2, _mm_unpacklo_epi32(ab_high, cd_high));
+  _mm_storeu_si128(out + 3, _mm_unpackhi_epi32(ab_high, cd_high));
 }
+
+#else
+
+struct Sums {
+  std::array<std::int32_t, kLanes> lanes;
+
+  static Sums half() {
+    Sums sums;
+    sums.lanes.fill(kHalf);
+    return sums;
+  }
+  void add(std::int32_t weight, const std::uint8_t* values) {
+    for (std::size_t i = 0; i < kLanes; ++i) lanes[i] += weight * values[i];
+  }
+  void store_rounded(std::uint8_t* to) const {
+    for (std::size_t i = 0; i < kLanes; ++i)
+      to[i] = static_cast<std::uint8_t>(std::clamp(lanes[i] >> kResizeBits, 0, 255));
+  }
+};
+
+void turn8x8(const std::array<const std::uint8_t*, kLanes>& rows, std::size_t at, std::uint8_t* to) {
+  for (std::size_t c = 0; c < kLanes; ++c) {
+    for (std::size_t r = 0; r < kLanes; ++r) to[c * kLanes + r] = rows[r][at + c];
+  }
+}
+
+#endif
 
 std::uint8_t rounded(std::int32_t sum) {
-  return static_cast<std::uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255));
+  return static_cast<std::uint8_t>(std::clamp(sum >> kResizeBits, 0, 255));
 }
 
-constexpr std::int32_t kHalf = 1 << (kPrecisionBits - 1);
+/// Eight rows (the last may be repeated), bytes from .. to-1 of each: turned[(i - from) * 8 + r].
+void turn_rows(const std::array<const std::uint8_t*, kLanes>& rows, std::size_t from, std::size_t to,
+               std::uint8_t* turned) {
+  std::size_t i = from;
+  for (; i + kLanes <= to; i += kLanes) turn8x8(rows, i, turned + (i - from) * kLanes);
+  for (; i < to; ++i) {
+    for (std::size_t r = 0; r < kLanes; ++r) turned[(i - from) * kLanes + r] = rows[r][i];
+  }
+}
 
-/// Rows `first_row` .. `first_row + rows - 1` of the input, each to `width` pixels.
-Image resize_width(const Image& in, int first_row, int rows, int width, Interpolation interpolation) {
-  const Taps taps = make_taps(in.width, width, interpolation);
-  Image out{width, rows, std::vector<std::uint8_t>(static_cast<std::size_t>(width) * rows * kChannels)};
-  constexpr std::size_t kLanes = kChannels * kBlockRows;
-  const std::size_t in_row = static_cast<std::size_t>(in.width) * kChannels;
-  const std::size_t out_row = static_cast<std::size_t>(width) * kChannels;
-  std::vector<std::uint8_t> turned(static_cast<std::size_t>(in.width) * kLanes);  // [x, channel, row of the block]
-  for (std::size_t top = 0; top < static_cast<std::size_t>(rows); top += kBlockRows) {
-    const std::size_t block = std::min(kBlockRows, static_cast<std::size_t>(rows) - top);
-    const std::uint8_t* source = in.rgb.data() + (static_cast<std::size_t>(first_row) + top) * in_row;
-    for (std::size_t r = 0; r < block; ++r) {
-      for (std::size_t i = 0; i < in_row; ++i) turned[i * kBlockRows + r] = source[r * in_row + i];
+/// Rows first_row .. first_row + rows - 1 of the input, each to the columns that `taps` stand for. Eight rows at a time
+/// are turned so that they lie beside each other: a sum's eight lanes are eight rows.
+Image resize_width(const Image& in, int first_row, int rows, const ResizeTaps& taps) {
+  const std::size_t width = taps.first.size();
+  Image out{static_cast<int>(width), rows,
+            std::vector<std::uint8_t>(width * static_cast<std::size_t>(rows) * kChannels)};
+  const std::size_t in_row = static_cast<std::size_t>(in.width) * kChannels, out_row = width * kChannels;
+  const std::size_t from = static_cast<std::size_t>(taps.first.front()) * kChannels;
+  const std::size_t to = static_cast<std::size_t>(taps.end()) * kChannels;
+  std::vector<std::uint8_t> turned((to - from) * kLanes);
+  constexpr std::size_t kGroup = 8 * kChannels;  // values of eight output pixels
+  std::array<std::uint8_t, kGroup * kLanes> tile;
+  for (std::size_t top = 0; top < static_cast<std::size_t>(rows); top += kLanes) {
+    const std::size_t block = std::min(kLanes, static_cast<std::size_t>(rows) - top);
+    std::array<const std::uint8_t*, kLanes> sources;
+    for (std::size_t r = 0; r < kLanes; ++r) {
+      sources[r] = in.rgb.data() + (static_cast<std::size_t>(first_row) + top + std::min(r, block - 1)) * in_row;
     }
-    std::uint8_t* target = out.rgb.data() + top * out_row;
-    for (int x = 0; x < width; ++x) {
-      std::int32_t sums[kLanes];
-      std::fill(std::begin(sums), std::end(sums), kHalf);
-      const std::int32_t* weights = taps.of(x);
-      const auto column = static_cast<std::size_t>(x);
-      const std::uint8_t* values = turned.data() + static_cast<std::size_t>(taps.first[column]) * kLanes;
-      for (int t = 0; t < taps.count[column]; ++t, values += kLanes) {
-        const std::int32_t w = weights[t];
-        for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += w * values[lane];
+    turn_rows(sources, from, to, turned.data());
+    for (std::size_t x = 0; x < width; x += 8) {
+      const std::size_t columns = std::min<std::size_t>(8, width - x);
+      for (std::size_t column = 0; column < columns; ++column) {
+        const std::int32_t* weights = taps.of(x + column);
+        const std::uint8_t* values =
+            turned.data() + (static_cast<std::size_t>(taps.first[x + column]) * kChannels - from) * kLanes;
+        Sums red = Sums::half(), green = red, blue = red;
+        for (int t = 0; t < taps.count[x + column]; ++t, values += kChannels * kLanes) {
+          red.add(weights[t], values);
+          green.add(weights[t], values + kLanes);
+          blue.add(weights[t], values + 2 * kLanes);
+        }
+        std::uint8_t* at = tile.data() + column * kChannels * kLanes;
+        red.store_rounded(at);
+        green.store_rounded(at + kLanes);
+        blue.store_rounded(at + 2 * kLanes);
       }
-      for (std::size_t r = 0; r < block; ++r) {
-        for (std::size_t c = 0; c < kChannels; ++c) {
-          target[r * out_row + column * kChannels + c] = rounded(sums[c * kBlockRows + r]);
+      // Back: tile[value][row] to rows of values.
+      std::uint8_t* target = out.rgb.data() + top * out_row + x * kChannels;
+      if (columns == 8) {
+        std::array<const std::uint8_t*, kLanes> lines;
+        std::array<std::uint8_t, 64> square;
+        for (std::size_t part = 0; part < kChannels; ++part) {
+          for (std::size_t i = 0; i < kLanes; ++i) lines[i] = tile.data() + (part * 8 + i) * kLanes;
+          turn8x8(lines, 0, square.data());
+          for (std::size_t r = 0; r < block; ++r) std::memcpy(target + r * out_row + part * 8, &square[r * 8], 8);
+        }
+      } else {
+        for (std::size_t r = 0; r < block; ++r) {
+          for (std::size_t i = 0; i < columns * kChannels; ++i) target[r * out_row + i] = tile[i * kLanes + r];
         }
       }
     }
@@ -108,40 +150,73 @@ Image resize_width(const Image& in, int first_row, int rows, int width, Interpol
 }
 
 /// `taps` refer to rows of the original picture, of which `in` begins at `first_row`.
-Image resize_height(const Image& in, int first_row, const Taps& taps, int height) {
-  Image out{in.width, height, std::vector<std::uint8_t>(static_cast<std::size_t>(in.width) * height * kChannels)};
-  const std::size_t row = static_cast<std::size_t>(in.width) * kChannels;
-  std::vector<std::int32_t> sums(row);
-  for (int y = 0; y < height; ++y) {
-    std::fill(sums.begin(), sums.end(), kHalf);
+Image resize_height(const Image& in, int first_row, const ResizeTaps& taps) {
+  const std::size_t height = taps.first.size(), row = static_cast<std::size_t>(in.width) * kChannels;
+  Image out{in.width, static_cast<int>(height), std::vector<std::uint8_t>(height * row)};
+  constexpr std::size_t kVectors = 4;
+  for (std::size_t y = 0; y < height; ++y) {
     const std::int32_t* weights = taps.of(y);
-    const auto line = static_cast<std::size_t>(y);
-    for (int t = 0; t < taps.count[line]; ++t) {
-      const std::int32_t w = weights[t];
-      const std::uint8_t* values = in.rgb.data() + static_cast<std::size_t>(taps.first[line] + t - first_row) * row;
-      for (std::size_t i = 0; i < row; ++i) sums[i] += w * values[i];
+    const int count = taps.count[y];
+    const std::uint8_t* source = in.rgb.data() + static_cast<std::size_t>(taps.first[y] - first_row) * row;
+    std::uint8_t* target = out.rgb.data() + y * row;
+    std::size_t i = 0;
+    for (; i + kVectors * kLanes <= row; i += kVectors * kLanes) {
+      std::array<Sums, kVectors> sums;
+      sums.fill(Sums::half());
+      const std::uint8_t* values = source + i;
+      for (int t = 0; t < count; ++t, values += row) {
+        for (std::size_t v = 0; v < kVectors; ++v) sums[v].add(weights[t], values + v * kLanes);
+      }
+      for (std::size_t v = 0; v < kVectors; ++v) sums[v].store_rounded(target + i + v * kLanes);
     }
-    std::uint8_t* target = out.rgb.data() + line * row;
-    for (std::size_t i = 0; i < row; ++i) target[i] = rounded(sums[i]);
+    for (; i < row; ++i) {
+      std::int32_t sum = kHalf;
+      for (int t = 0; t < count; ++t) sum += weights[t] * source[i + static_cast<std::size_t>(t) * row];
+      target[i] = rounded(sum);
+    }
+  }
+  return out;
+}
+
+Image cut(const Image& image, const Region& region) {
+  if (region.width == image.width && region.height == image.height) return image;
+  const std::size_t row = static_cast<std::size_t>(region.width) * kChannels;
+  Image out{region.width, region.height, std::vector<std::uint8_t>(row * static_cast<std::size_t>(region.height))};
+  for (int y = 0; y < region.height; ++y) {
+    const std::size_t from =
+        (static_cast<std::size_t>(region.top + y) * image.width + static_cast<std::size_t>(region.left)) * kChannels;
+    std::copy_n(image.rgb.begin() + static_cast<std::ptrdiff_t>(from), row,
+                out.rgb.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(y) * row));
   }
   return out;
 }
 
 }  // namespace
 
-Image resize(const Image& image, int width, int height, Interpolation interpolation) {
+Image resize_region(const Image& image, int width, int height, const Region& region, Interpolation interpolation) {
   MOEX_ASSERT(width >= 1 && height >= 1, "resize to nothing");
   MOEX_ASSERT(
       image.rgb.size() == static_cast<std::size_t>(image.width) * image.height * kChannels && !image.rgb.empty(),
       "picture and its size disagree");
-  if (height == image.height) {
-    return width == image.width ? image : resize_width(image, 0, image.height, width, interpolation);
+  MOEX_ASSERT(region.left >= 0 && region.top >= 0 && region.width >= 1 && region.height >= 1 &&
+                  region.left + region.width <= width && region.top + region.height <= height,
+              "the region lies in the resized picture");
+  const bool horizontal = width != image.width, vertical = height != image.height;
+  if (!horizontal && !vertical) return cut(image, region);
+  if (!horizontal) {
+    const ResizeTaps rows = make_resize_taps(image.height, height, region.top, region.height, interpolation);
+    const int first_row = rows.first.front();
+    return resize_height(cut(image, {region.left, first_row, region.width, rows.end() - first_row}), first_row, rows);
   }
-  const Taps vertical = make_taps(image.height, height, interpolation);
-  if (width == image.width) return resize_height(image, 0, vertical, height);
-  const int first_row = vertical.first.front();
-  const int rows = vertical.first.back() + vertical.count.back() - first_row;
-  return resize_height(resize_width(image, first_row, rows, width, interpolation), first_row, vertical, height);
+  const ResizeTaps columns = make_resize_taps(image.width, width, region.left, region.width, interpolation);
+  if (!vertical) return resize_width(image, region.top, region.height, columns);
+  const ResizeTaps rows = make_resize_taps(image.height, height, region.top, region.height, interpolation);
+  const int first_row = rows.first.front();
+  return resize_height(resize_width(image, first_row, rows.end() - first_row, columns), first_row, rows);
+}
+
+Image resize(const Image& image, int width, int height, Interpolation interpolation) {
+  return resize_region(image, width, height, {0, 0, width, height}, interpolation);
 }
 
 }  // namespace moextract::data
