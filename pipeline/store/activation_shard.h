@@ -5,6 +5,7 @@
 //   /rows/image     [rows]     int64     index of the row's image in the calibration set
 //   /rows/token     [rows]     int32     token position, 0 = class token
 //   /images/id      [images]   UTF-8     names, /images/index int64, /images/label int32
+//   chunks of rows, each with a checksum, optionally compressed
 //   attributes of /: format, format_version, model_hash, data_fingerprint, seed, first_image, image_count, and
 //                    layers, x_width, h_width [layers]
 //
@@ -21,6 +22,11 @@
 namespace moextract::store {
 
 enum class Tap { x, h };
+/// How the chunks of a shard are stored.
+enum class Compression {
+  none,
+  deflate  ///< bytes of equal weight side by side (HDF5's shuffle), then zlib
+};
 std::string tap_name(Tap tap);  ///< "x", "h"
 
 struct ShardLayer {
@@ -48,7 +54,7 @@ struct ShardImage {
 /// Timestamps are off and the layout fixed: the same content gives the same bytes.
 class ShardWriter {
  public:
-  ShardWriter(const std::filesystem::path& path, const ShardInfo& info);
+  ShardWriter(const std::filesystem::path& path, const ShardInfo& info, Compression compression = Compression::none);
   ~ShardWriter();
   ShardWriter(const ShardWriter&) = delete;
   ShardWriter& operator=(const ShardWriter&) = delete;
@@ -84,6 +90,8 @@ class ShardReader {
   std::vector<std::int32_t> tokens() const;      ///< [rows]
   std::vector<std::int64_t> row_images() const;  ///< [rows]
   std::vector<ShardImage> images() const;        ///< without tokens
+  /// Reads everything there is, so that every checksum is looked at. Throws UserError (input) as read_rows does.
+  void verify() const;
 
  private:
   struct State;

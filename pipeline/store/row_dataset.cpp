@@ -8,8 +8,8 @@
 
 namespace moextract::store {
 
-RowDataset::RowDataset(hid_t file, std::string name, hid_t type, std::int64_t columns)
-    : file_(file), type_(type), name_(std::move(name)), columns_(columns) {
+RowDataset::RowDataset(hid_t file, std::string name, hid_t type, std::int64_t columns, Compression compression)
+    : file_(file), type_(type), name_(std::move(name)), columns_(columns), compression_(compression) {
   row_bytes_ = H5Tget_size(type) * static_cast<std::size_t>(std::max<std::int64_t>(1, columns));
   chunk_bytes_ = static_cast<std::size_t>(chunk_rows(static_cast<std::int64_t>(row_bytes_))) * row_bytes_;
 }
@@ -35,7 +35,11 @@ void RowDataset::create(std::int64_t rows_of_chunk) {
   const int rank = columns_ > 0 ? 2 : 1;
   const hsize_t chunk[2] = {static_cast<hsize_t>(rows_of_chunk), static_cast<hsize_t>(columns_)};
   checked(H5Pset_chunk(creation.get(), rank, chunk), "set the chunk size");
-  checked(H5Pset_fletcher32(creation.get()), "switch checksums on");
+  if (compression_ == Compression::deflate) {
+    checked(H5Pset_shuffle(creation.get()), "switch compression on");
+    checked(H5Pset_deflate(creation.get(), kDeflateLevel), "switch compression on");
+  }
+  checked(H5Pset_fletcher32(creation.get()), "switch checksums on");  // last: over what is stored
   const hsize_t none[2] = {0, static_cast<hsize_t>(columns_)};
   const hsize_t most[2] = {H5S_UNLIMITED, static_cast<hsize_t>(columns_)};
   const Hdf5Handle space(H5Screate_simple(rank, none, most), H5Sclose, "create a dataspace");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "store/activation_shard.h"
 #include "store/hdf5_handle.h"
 
 namespace moextract::store {
@@ -17,7 +18,7 @@ namespace moextract::store {
 class RowDataset {
  public:
   /// `file` and `type` must outlive this. `columns` 0: a one-dimensional dataset. Intermediate groups must exist.
-  RowDataset(hid_t file, std::string name, hid_t type, std::int64_t columns);
+  RowDataset(hid_t file, std::string name, hid_t type, std::int64_t columns, Compression compression);
 
   /// Whole rows as raw bytes in the type of the dataset. Throws Hdf5Error.
   void append(std::span<const std::byte> rows);
@@ -31,6 +32,7 @@ class RowDataset {
   hid_t file_, type_;
   std::string name_;
   std::int64_t columns_;
+  Compression compression_;
   std::size_t row_bytes_, chunk_bytes_;
   std::int64_t written_ = 0;
   std::vector<std::byte> buffer_;

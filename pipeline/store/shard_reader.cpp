@@ -133,6 +133,34 @@ ShardInfo read_info(hid_t file, std::int64_t file_size) {
   return info;
 }
 
+/// Checksums, alone or after compression.
+bool has_our_filters(hid_t creation) {
+  std::vector<H5Z_filter_t> filters;
+  for (int i = 0; i < H5Pget_nfilters(creation); ++i) {
+    unsigned flags = 0;
+    std::size_t values = 0;
+    filters.push_back(
+        H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, nullptr));
+  }
+  return filters == std::vector<H5Z_filter_t>{H5Z_FILTER_FLETCHER32} ||
+         filters == std::vector<H5Z_filter_t>{H5Z_FILTER_SHUFFLE, H5Z_FILTER_DEFLATE, H5Z_FILTER_FLETCHER32};
+}
+
+/// Bytes that one byte of deflate can stand for at most.
+constexpr hsize_t kDeflateMost = 1032;
+
+/// Chunks that are in the file. Uncompressed ones follow from the bytes: each carries four of checksum.
+hsize_t stored_chunks(hid_t dataset, bool compressed, hsize_t chunk_bytes) {
+  if (!compressed) {
+    const hsize_t stored = H5Dget_storage_size(dataset);
+    return stored % (chunk_bytes + 4) == 0 ? stored / (chunk_bytes + 4) : 0;
+  }
+  const Hdf5Handle space(H5Dget_space(dataset), H5Sclose, "get the shape of a dataset");
+  hsize_t chunks = 0;
+  checked(H5Dget_num_chunks(dataset, space.get(), &chunks), "count the chunks of a dataset");
+  return chunks;
+}
+
 /// A dataset that was found to be what the layout says.
 struct CheckedDataset {
   Hdf5Handle id;
@@ -165,25 +193,22 @@ CheckedDataset open_dataset(hid_t file, const std::string& name, hid_t type, std
     bad("dataset /{} is {} wide, its attributes say {}", name, extent[1], columns);
   }
   const hsize_t row_bytes = H5Tget_size(type) * static_cast<hsize_t>(std::max<std::int64_t>(1, columns));
-  if (extent[0] > static_cast<hsize_t>(file_size) / row_bytes)
-    bad("dataset /{} claims more rows than the file can hold", name);
-
   const Hdf5Handle creation(H5Dget_create_plist(id), H5Pclose, "get the layout of a dataset");
   hsize_t chunk[2] = {0, 0};
   if (H5Pget_layout(creation.get()) != H5D_CHUNKED || H5Pget_chunk(creation.get(), rank, chunk) != rank ||
       (columns > 0 && chunk[1] != extent[1]) || chunk[0] == 0 ||
       chunk[0] > static_cast<hsize_t>(chunk_rows(static_cast<std::int64_t>(row_bytes))) ||
-      H5Pget_nfilters(creation.get()) != 1) {
+      !has_our_filters(creation.get())) {
     bad("dataset /{} is not stored as moextract does", name);
   }
-  unsigned flags = 0;
-  std::size_t values = 0;
-  if (H5Pget_filter2(creation.get(), 0, &flags, &values, nullptr, 0, nullptr, nullptr) != H5Z_FILTER_FLETCHER32) {
-    bad("dataset /{} is not stored as moextract does", name);
-  }
-  // HDF5 reads a missing chunk as zeros; count them instead. Each carries four bytes of checksum.
+  const bool compressed = H5Pget_nfilters(creation.get()) > 1;
+  if (extent[0] > static_cast<hsize_t>(file_size) * (compressed ? kDeflateMost : 1) / row_bytes)
+    bad("dataset /{} claims more rows than the file can hold", name);
+  // HDF5 reads a missing chunk as zeros; count them instead.
   const hsize_t chunks = (extent[0] + chunk[0] - 1) / chunk[0];
-  if (H5Dget_storage_size(id) != chunks * (chunk[0] * row_bytes + 4)) bad("dataset /{} lacks some of its rows", name);
+  if (stored_chunks(id, compressed, chunk[0] * row_bytes) != chunks) {
+    bad("dataset /{} lacks some of its rows", name);
+  }
   dataset.rows = static_cast<std::int64_t>(extent[0]);
   return dataset;
 }
@@ -341,6 +366,20 @@ void ShardReader::read_rows(std::int64_t layer, Tap tap, std::int64_t first, std
           where % recorded->width);
     }
   });
+}
+
+void ShardReader::verify() const {
+  constexpr std::int64_t kBlockBytes = 4 << 20;
+  std::vector<std::uint16_t> block;
+  for (const State::Recorded& recorded : state_->recorded) {
+    const std::int64_t most = std::max<std::int64_t>(1, kBlockBytes / (2 * recorded.width));
+    for (std::int64_t first = 0; first < state_->rows; first += most) {
+      const std::int64_t count = std::min(most, state_->rows - first);
+      block.resize(static_cast<std::size_t>(count * recorded.width));
+      read_rows(recorded.layer, recorded.tap, first, count, block);
+    }
+  }
+  images();  // rows/ and images/index were read when the shard was opened
 }
 
 std::vector<std::int32_t> ShardReader::tokens() const {

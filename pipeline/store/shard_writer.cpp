@@ -108,8 +108,8 @@ struct ShardWriter::State {
     std::optional<RowDataset> dataset;
   };
 
-  State(const fs::path& final_path, const ShardInfo& shard_info)
-      : path(final_path), unfinished(unfinished_name(final_path)), info(shard_info) {}
+  State(const fs::path& final_path, const ShardInfo& shard_info, Compression how)
+      : path(final_path), unfinished(unfinished_name(final_path)), info(shard_info), compression(how) {}
   // An unfinished shard leaves nothing. HDF5 flushes what it holds before it lets go of the file; the result is
   // unlinked.
   ~State() {
@@ -134,6 +134,7 @@ struct ShardWriter::State {
 
   fs::path path, unfinished;
   ShardInfo info;
+  Compression compression;
   bool finished = false, broken = false;
   Hdf5Handle file, half;
   std::vector<Recorded> recorded;
@@ -156,11 +157,13 @@ void ShardWriter::State::open() {
     for (const Tap tap : {Tap::x, Tap::h}) {
       const std::int64_t width = tap == Tap::x ? layer.x_width : layer.h_width;
       recorded.push_back({layer.layer, tap, width, std::nullopt});
-      if (width > 0) recorded.back().dataset.emplace(file.get(), dataset_name(layer.layer, tap), half.get(), width);
+      if (width > 0) {
+        recorded.back().dataset.emplace(file.get(), dataset_name(layer.layer, tap), half.get(), width, compression);
+      }
     }
   }
-  row_image.emplace(file.get(), "rows/image", H5T_STD_I64LE, 0);
-  row_token.emplace(file.get(), "rows/token", H5T_STD_I32LE, 0);
+  row_image.emplace(file.get(), "rows/image", H5T_STD_I64LE, 0, compression);
+  row_token.emplace(file.get(), "rows/token", H5T_STD_I32LE, 0, compression);
 }
 
 // Before anything is taken over, so that a rejected append leaves the shard as it was.
@@ -206,9 +209,9 @@ void ShardWriter::State::write_images() {
   std::size_t longest = 1;
   for (const std::string& id : ids) longest = std::max(longest, id.size());
   const Hdf5Handle text = text_type(longest);
-  RowDataset id_rows(file.get(), "images/id", text.get(), 0);
-  RowDataset index_rows(file.get(), "images/index", H5T_STD_I64LE, 0);
-  RowDataset label_rows(file.get(), "images/label", H5T_STD_I32LE, 0);
+  RowDataset id_rows(file.get(), "images/id", text.get(), 0, compression);
+  RowDataset index_rows(file.get(), "images/index", H5T_STD_I64LE, 0, compression);
+  RowDataset label_rows(file.get(), "images/label", H5T_STD_I32LE, 0, compression);
   std::string padded;
   for (const std::string& id : ids) {
     padded.assign(id).resize(longest, '\0');
@@ -221,10 +224,10 @@ void ShardWriter::State::write_images() {
   label_rows.finish();
 }
 
-ShardWriter::ShardWriter(const fs::path& path, const ShardInfo& info) {
+ShardWriter::ShardWriter(const fs::path& path, const ShardInfo& info, Compression compression) {
   prepare_hdf5();
   check_info(info);
-  state_ = std::make_unique<State>(path, info);
+  state_ = std::make_unique<State>(path, info, compression);
   try {
     state_->open();
   } catch (const Hdf5Error& error) {

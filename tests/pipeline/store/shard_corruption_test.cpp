@@ -93,6 +93,42 @@ TEST(ShardCorruption, FlippedValuesOfALargeShard) {
   }
 }
 
+TEST(ShardCorruption, FlippedBytesOfACompressedShard) {
+  const TemporaryFolder folder;
+  ExampleShard example;
+  example.info.layers = {{0, 40, 3000}};
+  example.images = 60;
+  example.info.image_count = 120;
+  example.compression = Compression::deflate;
+  example.write(folder / "a.h5");
+  const std::string whole = bytes_of(folder / "a.h5");
+  RandomStream random(20240607, 3);
+  int refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    std::string flipped = whole;
+    flipped[random.below(whole.size())] ^= static_cast<char>(1 << random.below(8));
+    put_bytes(folder / "flipped.h5", flipped);
+    refused += reads(folder / "flipped.h5", example) ? 0 : 1;
+    ASSERT_FALSE(testing::Test::HasFailure());
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST(ShardCorruption, VerifyLooksAtEveryChunk) {
+  const TemporaryFolder folder;
+  ExampleShard example;
+  example.info.layers = {{4, 0, 3000}};
+  example.images = 60;
+  example.info.image_count = 120;
+  example.write(folder / "a.h5");
+  std::string bytes = bytes_of(folder / "a.h5");
+  bytes[bytes.size() / 2] ^= 8;  // in the middle of the hidden values: nothing that opening looks at
+  put_bytes(folder / "a.h5", bytes);
+  const ShardReader reader(folder / "a.h5");
+  const std::string message = user_error(ExitCode::input, [&] { reader.verify(); });
+  EXPECT_NE(message.find("a.h5"), std::string::npos) << message;
+}
+
 TEST(ShardCorruption, NotAShard) {
   const TemporaryFolder folder;
   expect_why_not(folder / "missing.h5", "No such file");

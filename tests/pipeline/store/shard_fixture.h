@@ -76,6 +76,7 @@ struct ExampleShard {
   ShardInfo info{"0123abcd", "images", 17, 100, 60, {{2, 6, 24}, {0, 0, 5}, {7, 3, 0}}};
   std::int64_t images = 20;
   std::int64_t first_row = 0;  ///< of the formula
+  Compression compression = Compression::none;
 
   /// Token positions 0, 2, 4, ...; every second index of the shard's range has an image.
   std::vector<ShardImage> all_images() const {
@@ -112,7 +113,7 @@ struct ExampleShard {
 
   /// Appends `images_at_once` images a call.
   void write(const std::filesystem::path& path, std::int64_t images_at_once = 1000) const {
-    ShardWriter writer(path, info);
+    ShardWriter writer(path, info, compression);
     const std::vector<ShardImage> list = all_images();
     std::int64_t row = 0;
     for (std::int64_t i = 0; i < images; i += images_at_once) {

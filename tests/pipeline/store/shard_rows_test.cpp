@@ -1,6 +1,9 @@
 // Several shards as one sequence of rows.
 #include "store/shard_rows.h"
 
+#include <algorithm>
+#include <map>
+
 #include "shard_fixture.h"
 
 namespace moextract::store {
@@ -66,6 +69,58 @@ TEST(ShardRows, StreamsOneRanksPart) {
   });
   EXPECT_EQ(rows, 9);
   stream_rows({}, 7, Tap::x, 4, [](std::int64_t, std::int64_t, auto) { ADD_FAILURE() << "there is nothing to visit"; });
+}
+
+TEST(ShardRows, PartsOfRowsAreEvenOnAnyNumberOfRanks) {
+  const TemporaryFolder folder;
+  const auto shards = list_shards(five_shards(folder));
+  for (const int parts : {1, 2, 3, 4, 7, 39, 64}) {
+    std::int64_t next = 0;
+    for (int part = 0; part < parts; ++part) {
+      std::int64_t rows = 0;
+      stream_rows(part_of_rows(shards, part, parts), 2, Tap::h, 4,
+                  [&](std::int64_t first, std::int64_t count, std::span<const std::uint16_t> values) {
+                    ASSERT_EQ(first, next);
+                    for (std::int64_t i = 0; i < count * 24; ++i) {
+                      ASSERT_EQ(values[static_cast<std::size_t>(i)], example_value(2, Tap::h, first + i / 24, i % 24));
+                    }
+                    next += count;
+                    rows += count;
+                  });
+      EXPECT_GE(rows, 39 / parts);
+      EXPECT_LE(rows, 39 / parts + 1);
+    }
+    EXPECT_EQ(next, 39) << parts;
+  }
+}
+
+TEST(ShardRows, ShuffledBlocksAreTheSameOnAnyNumberOfRanks) {
+  const TemporaryFolder folder;
+  const auto shards = list_shards(five_shards(folder));
+  const auto blocks_of = [&](std::uint64_t seed, int parts) {
+    std::map<std::size_t, std::vector<std::int64_t>> blocks;  // by their place in the whole order
+    for (int part = 0; part < parts; ++part) {
+      std::size_t place = static_cast<std::size_t>(part);
+      stream_shuffled_rows(shards, 7, Tap::x, 4, seed, part, parts, [&](const ShuffledBlock& block) {
+        ASSERT_EQ(block.values.size(), block.index.size() * 3);
+        for (std::size_t i = 0; i < block.values.size(); ++i) {
+          ASSERT_EQ(block.values[i], example_value(7, Tap::x, block.index[i / 3], static_cast<std::int64_t>(i % 3)));
+        }
+        blocks[place].assign(block.index.begin(), block.index.end());
+        place += static_cast<std::size_t>(parts);
+      });
+    }
+    return blocks;
+  };
+  const auto once = blocks_of(5, 1);
+  ASSERT_EQ(once.size(), 11u);  // 30 rows in 8 blocks of 4, 9 rows in 3
+  std::vector<std::int64_t> all;
+  for (const auto& [place, rows] : once) all.insert(all.end(), rows.begin(), rows.end());
+  EXPECT_FALSE(std::is_sorted(all.begin(), all.end()));
+  std::sort(all.begin(), all.end());
+  for (std::int64_t row = 0; row < 39; ++row) EXPECT_EQ(all.at(static_cast<std::size_t>(row)), row);
+  for (const int parts : {2, 3, 4, 20}) EXPECT_EQ(blocks_of(5, parts), once) << parts;
+  EXPECT_NE(blocks_of(6, 1), once);
 }
 
 TEST(ShardRows, DisagreeingShardsAreNamedBoth) {

@@ -88,6 +88,28 @@ TEST(Shard, SameContentSameBytes) {
   EXPECT_FALSE(bytes == bytes_of(folder / "b.h5"));
 }
 
+TEST(Shard, CompressedShardsHoldTheSame) {
+  const TemporaryFolder folder;
+  ExampleShard example;
+  example.info.layers = {{0, 600, 3000}, {1, 0, 7}};
+  example.images = 90;
+  example.info.image_count = 180;
+  example.write(folder / "plain.h5");
+  example.compression = Compression::deflate;
+  example.write(folder / "a.h5");
+  example.write(folder / "b.h5", 7);
+  EXPECT_TRUE(bytes_of(folder / "a.h5") == bytes_of(folder / "b.h5"));
+  EXPECT_LT(std::filesystem::file_size(folder / "a.h5"), std::filesystem::file_size(folder / "plain.h5") / 2);
+  const ShardReader reader(folder / "a.h5");
+  example.expect_in(reader);
+  reader.verify();
+  ExampleShard none;
+  none.images = 0;
+  none.compression = Compression::deflate;
+  none.write(folder / "none.h5");
+  none.expect_in(ShardReader(folder / "none.h5"));
+}
+
 TEST(Shard, SmallShardIsSmall) {
   const TemporaryFolder folder;
   ExampleShard().write(folder / "a.h5");
@@ -248,11 +270,14 @@ TEST(Shard, H5pyReadsIt) {
   const char* python = std::getenv("MOEXTRACT_TEST_PYTHON");
   if (python == nullptr) GTEST_SKIP() << "set MOEXTRACT_TEST_PYTHON to a Python that has h5py and numpy";
   const TemporaryFolder folder;
-  const ExampleShard example;
-  example.write(folder / "a.h5");
-  const std::string command =
-      std::string(python) + " " MOEXTRACT_GOLDEN_DIR "/read_shard.py " + (folder / "a.h5").string();
-  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  ExampleShard example;
+  for (const Compression compression : {Compression::none, Compression::deflate}) {
+    example.compression = compression;
+    example.write(folder / "a.h5");
+    const std::string command =
+        std::string(python) + " " MOEXTRACT_GOLDEN_DIR "/read_shard.py " + (folder / "a.h5").string();
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  }
 }
 
 }  // namespace
