@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <sstream>
 
 #include "core/error.h"
@@ -35,13 +36,16 @@ std::int32_t ClassNames::index_of(const std::string& name, std::string_view memb
   return found->second;
 }
 
-bool is_picture_name(const std::filesystem::path& path) {
+bool is_picture_name(std::string_view path) {
   constexpr std::array<std::string_view, 3> kExtensions{".jpg", ".jpeg", ".png"};
-  if (path.filename().string().starts_with('.')) return false;  // "._x.jpg" is macOS's side file
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
+  const std::string_view name = path.substr(path.rfind('/') + 1);
+  const std::size_t dot = name.rfind('.');
+  if (dot == name.npos || name.starts_with('.')) return false;  // "._x.jpg" is macOS's side file
+  const std::string_view extension = name.substr(dot);
+  return std::any_of(kExtensions.begin(), kExtensions.end(), [&](std::string_view known) {
+    return std::equal(known.begin(), known.end(), extension.begin(), extension.end(),
+                      [](char k, char c) { return k == std::tolower(static_cast<unsigned char>(c)); });
+  });
 }
 
 std::vector<std::string> read_lines(const std::filesystem::path& file) {

@@ -29,7 +29,7 @@ class ClassNames {
 };
 
 /// A file name that is taken for a picture: .jpg, .jpeg or .png in any case, and no hidden file.
-bool is_picture_name(const std::filesystem::path& path);
+bool is_picture_name(std::string_view path);
 
 /// Lines of a text without line ends and trailing blanks; the number of a line is its position + 1.
 std::vector<std::string> read_lines(const std::filesystem::path& file);

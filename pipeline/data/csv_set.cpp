@@ -5,6 +5,7 @@
 
 #include "data/csv_table.h"
 #include "data/image_set_kinds.h"
+#include "data/listing.h"
 #include "data/random_access_file.h"
 
 namespace moextract::data {
@@ -47,7 +48,8 @@ class CsvSet final : public SelectedImageSet {
     }
     take(std::move(entries), params);
     std::vector<std::string> stamps;
-    for (const Entry& entry : entries_) stamps.push_back(change_time(root_ / entry.id));
+    for (const Entry& entry : entries_) stamps.push_back(std::to_string(file_state(root_ / entry.id).changed));
+    remark_empty(params);
     seal("csv", params, stamps);
   }
 

@@ -1,9 +1,11 @@
 // A folder a class, as torchvision's ImageFolder reads it: the classes are the source's own subfolders, their pictures
 // may lie deeper.
 #include <filesystem>
+#include <map>
 
 #include "data/class_names.h"
 #include "data/image_set_kinds.h"
+#include "data/listing.h"
 #include "data/random_access_file.h"
 
 namespace moextract::data {
@@ -13,62 +15,78 @@ namespace fs = std::filesystem;
 
 class FolderSet final : public SelectedImageSet {
  public:
-  explicit FolderSet(const ImageSetParams& params) : source_(params.source) {
+  explicit FolderSet(const ImageSetParams& params)
+      : source_(params.source), listing_(listing_file(params.listings, params.source)) {
     if (!fs::is_directory(source_)) fail(ExitCode::input, "{}: not a folder; set another kind", source_.string());
-    std::vector<ClassedMember> members;
-    try {
-      members = list_members(params);
-    } catch (const fs::filesystem_error& error) {
-      fail(ExitCode::input, "{}: cannot list the folder ({})", source_.string(), error.what());
+    std::optional<std::vector<ListedPlace>> places = load_listing(listing_, source_);
+    if (!places) {
+      const std::int64_t began = file_clock_now();
+      places = list_folders(source_);
+      save_listing(listing_, *places, began);
     }
-    take_classed(std::move(members), params);
+    take_classed(members_of(std::move(*places), params), params);
     std::vector<std::string> stamps;
-    for (const Entry& entry : entries_) stamps.push_back(change_time(source_ / entry.id));
+    for (const Entry& entry : entries_) stamps.push_back(std::to_string(entry.changed));
+    remark_empty(params);
     seal("folder", params, stamps);
   }
 
   Image load(std::int64_t index) const override {
-    const RandomAccessFile file(source_ / id(index));
+    const Entry& entry = entries_.at(static_cast<std::size_t>(index));
+    const RandomAccessFile file(source_ / entry.id);
+    // The listing may be an old one, and the set's fingerprint says what it says.
+    if (file.size() != entry.size || file_state(file.path()).changed != entry.changed) {
+      if (!listing_.empty()) {
+        std::error_code ignored;
+        fs::remove(listing_, ignored);
+      }
+      fail(ExitCode::input, "{}: was changed after it was listed; run the same command again", file.path().string());
+    }
     return decode_image(file.read(0, file.size()), file.path().string());
   }
 
  private:
-  std::vector<ClassedMember> list_members(const ImageSetParams& params) const {
+  std::vector<ClassedMember> members_of(std::vector<ListedPlace> places, const ImageSetParams& params) {
     std::vector<ClassedMember> members;
-    std::int64_t loose = 0;
-    for (const fs::directory_entry& folder : fs::directory_iterator(source_)) {
-      const std::string class_name = folder.path().filename().string();
-      if (!folder.is_directory()) {
-        loose += is_picture_name(folder.path());
-        continue;
+    std::map<std::string, std::size_t> pictures_of;  // by class folder
+    std::vector<std::string> strangers, loose;
+    for (ListedPlace& place : places) {
+      const std::string class_name = place.name.substr(0, place.name.find('/'));
+      std::size_t& pictures = pictures_of[class_name];
+      for (ListedMember& file : place.members) {
+        std::string id = place.name.empty() ? file.name : place.name + "/" + file.name;
+        if (!is_picture_name(file.name)) {
+          if (!file.name.starts_with('.')) strangers.push_back(std::move(id));
+        } else if (place.name.empty()) {
+          loose.push_back(std::move(id));
+        } else {
+          members.push_back({std::move(id), class_name, 0, file.size, file.changed, 0});
+          ++pictures;
+        }
       }
-      if (class_name.starts_with('.')) continue;
-      const std::size_t before = members.size();
-      const auto options = fs::directory_options::follow_directory_symlink;
-      for (const fs::directory_entry& file : fs::recursive_directory_iterator(folder.path(), options)) {
-        if (!is_picture_name(file.path()) || file.is_directory()) continue;
-        members.push_back({file.path().lexically_relative(source_).generic_string(), class_name, 0,
-                           static_cast<std::int64_t>(file.file_size())});
-      }
-      // Left out, it would shift the indices of all classes after it; taken for a class, it might be none.
-      if (members.size() == before && params.classes.empty()) {
-        fail(ExitCode::input,
-             "{}: the class folder holds no .jpg, .jpeg or .png; remove it, or give a file of class names (classes)",
-             folder.path().string());
-      }
+      place = {};
     }
     if (members.empty()) {
       fail(ExitCode::input, "{}: no class folders with .jpg, .jpeg or .png in them{}", source_.string(),
-           loose > 0
-               ? fmt::format("; the {} pictures in the folder itself have no class: sort them into one folder a class, "
-                             "or name their labels in a CSV",
-                             loose)
-               : "");
+           loose.empty() ? ""
+                         : fmt::format("; the {} pictures in the folder itself have no class: sort them into one "
+                                       "folder a class, or name their labels in a CSV",
+                                       loose.size()));
     }
+    for (const auto& [class_name, pictures] : pictures_of) {
+      // Left out, it would shift the indices of all classes after it; taken for a class, it might be none.
+      if (pictures == 0 && !class_name.empty() && params.classes.empty()) {
+        fail(ExitCode::input,
+             "{}: the class folder holds no .jpg, .jpeg or .png; remove it, or give a file of class names (classes)",
+             (source_ / class_name).string());
+      }
+    }
+    remark(params, "are no pictures by their names and are left out", strangers);
+    remark(params, "stand in no class folder and are left out", loose);
     return members;
   }
 
-  fs::path source_;
+  fs::path source_, listing_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "data/class_names.h"
 #include "data/image_set_kinds.h"
 #include "data/member_list.h"
+#include "data/tar_files.h"
 
 namespace moextract::data {
 namespace {
@@ -16,7 +17,12 @@ namespace {
 namespace fs = std::filesystem;
 
 ImageSetKind kind_of(const fs::path& source) {
-  if (fs::is_directory(source)) return ImageSetKind::folder;
+  if (fs::is_directory(source)) {
+    const bool classes = std::any_of(fs::directory_iterator(source), {}, [](const fs::directory_entry& entry) {
+      return entry.is_directory() && !entry.path().filename().string().starts_with('.');
+    });
+    return classes || tars_of(source).empty() ? ImageSetKind::folder : ImageSetKind::tar;
+  }
   const std::string name = source.filename().string();
   // index_tar says what to do about a compressed one.
   if (source.extension() == ".tar" || name.ends_with(".tar.gz") || name.ends_with(".tgz")) return ImageSetKind::tar;
@@ -30,7 +36,8 @@ ImageSetKind kind_of(const fs::path& source) {
 }  // namespace
 
 void SelectedImageSet::take_classed(std::vector<ClassedMember> members, const ImageSetParams& params) {
-  std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  const auto by_name = [](const ClassedMember& a, const ClassedMember& b) { return a.id < b.id; };
+  if (!std::is_sorted(members.begin(), members.end(), by_name)) std::sort(members.begin(), members.end(), by_name);
   for (std::size_t i = 1; i < members.size(); ++i) {
     if (members[i].id == members[i - 1].id) {
       fail(ExitCode::input, "{}: holds the member '{}' twice; pack it anew", params.source.string(), members[i].id);
@@ -39,15 +46,20 @@ void SelectedImageSet::take_classed(std::vector<ClassedMember> members, const Im
   std::set<std::string> names;
   std::vector<std::string> ids;
   for (const ClassedMember& member : members) {
-    names.insert(member.class_name);
+    if (names.empty() || *names.rbegin() != member.class_name) names.insert(member.class_name);
     ids.push_back(member.id);
   }
   const ClassNames classes = params.classes.empty() ? ClassNames(names) : ClassNames(params.classes);
   classes_ = classes.count();
+  std::string last;
+  std::int32_t label = -1;
   for (const std::int64_t i : select_members(ids, params)) {
     ClassedMember& member = members[static_cast<std::size_t>(i)];
-    const std::int32_t label = classes.index_of(member.class_name, params.source.string() + ": " + member.id);
-    entries_.push_back({std::move(member.id), label, member.offset, member.size});
+    if (member.class_name != last) {  // neighbours are mostly of one class
+      label = classes.index_of(member.class_name, params.source.string() + ": " + member.id);
+      last = member.class_name;
+    }
+    entries_.push_back({std::move(member.id), label, member.offset, member.size, member.changed, member.part});
   }
 }
 
@@ -73,18 +85,29 @@ void SelectedImageSet::seal(std::string_view kind, const ImageSetParams& params,
   summary_ = fmt::format("{} {}: {} images, {} classes", kind, params.source.string(), size(), classes_);
 }
 
-std::string change_time(const fs::path& file) {
-  std::error_code error;
-  const auto time = fs::last_write_time(file, error);
-  if (error) fail(ExitCode::input, "{}: cannot be read ({})", file.string(), error.message());
-  return std::to_string(time.time_since_epoch().count());
+void SelectedImageSet::remark(const ImageSetParams& params, std::string_view what,
+                              const std::vector<std::string>& members) {
+  constexpr std::size_t kNamed = 5;
+  if (members.empty()) return;
+  const std::size_t named = std::min(kNamed, members.size());
+  remarks_.push_back(fmt::format("{}: {} files {}: {}{}", params.source.string(), members.size(), what,
+                                 fmt::join(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(named), ", "),
+                                 members.size() > named ? ", ..." : ""));
+}
+
+void SelectedImageSet::remark_empty(const ImageSetParams& params) {
+  std::vector<std::string> empty;
+  for (const Entry& entry : entries_) {
+    if (entry.size == 0) empty.push_back(entry.id);
+  }
+  remark(params, "are empty and cannot be decoded", empty);
 }
 
 std::unique_ptr<ImageSet> open_image_set(const ImageSetParams& params) {
   if (params.source.empty())
     fail(ExitCode::input, "the image set has no source: name a folder, *.tar, *.csv or *idx3*");
   std::error_code error;
-  if (!fs::exists(params.source, error)) {
+  if (!fs::exists(params.source, error) && tars_of(params.source).empty()) {
     fail(ExitCode::input, "{}: no such file or folder; check the source of the image set", params.source.string());
   }
   switch (params.kind == ImageSetKind::automatic ? kind_of(params.source) : params.kind) {

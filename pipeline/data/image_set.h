@@ -17,10 +17,12 @@ enum class ImageSetKind { automatic, folder, tar, idx, csv };
 /// Members are put in order (folder and tar by name, the others as stored), then list, shuffle_seed, first and count
 /// select. Class indices are those of the whole source, whatever is selected.
 struct ImageSetParams {
-  /// automatic: folder -> folder, *.tar -> tar, *.csv -> csv, *idx3* -> idx
+  /// automatic: folder -> folder, *.tar or a folder of tars alone -> tar, *.csv -> csv, *idx3* -> idx
   ImageSetKind kind = ImageSetKind::automatic;
   /// Folder, tar file, CSV file or IDX image file (gzip or not). A folder's classes are its own subfolders; in a tar
-  /// the class of a picture is the name of the folder it stands in, whatever stands above (train/cat/1.png: cat).
+  /// the class of a picture is the name of the folder it stands in, whatever stands above (train/cat/1.png: cat). Many
+  /// tars: a folder that holds them, or a pattern of file names (train-*.tar); a picture in no folder then has the
+  /// tar's name as its class.
   std::filesystem::path source;
   /// IDX: label file; empty: the image file's name with idx3 -> idx1 and images -> labels
   std::filesystem::path labels;
@@ -33,6 +35,8 @@ struct ImageSetParams {
   std::int64_t first = 0;              ///< skip this many
   std::int64_t count = 0;              ///< then take at most this many; 0: all
   std::int64_t shuffle_seed = -1;      ///< >= 0: a fixed permutation of the members before first/count
+  /// Folder where the listings of folders and tars are kept; empty: they are made each time.
+  std::filesystem::path listings;
 };
 
 /// Read-only after opening; const members may be called from several threads at once.
@@ -53,16 +57,21 @@ class ImageSet {
   const std::string& fingerprint() const { return fingerprint_; }
   /// One line for logs: kind, source, number of images and classes.
   std::string summary() const { return summary_; }
+  /// What looks wrong and is no error: empty files, files that are no pictures; one line each, with the first names.
+  const std::vector<std::string>& remarks() const { return remarks_; }
 
  protected:
   struct Entry {
     std::string id;
     std::int32_t label = 0;
     std::int64_t offset = 0, size = 0;  ///< tar: position of the data; folder, CSV: size of the file; IDX: image number
+    std::int64_t changed = 0;           ///< folder: time of the last change
+    std::int32_t part = 0;              ///< tar: which of them
   };
   std::vector<Entry> entries_;
   std::int64_t classes_ = 0;
   std::string fingerprint_, summary_;
+  std::vector<std::string> remarks_;
 };
 
 /// Throws UserError (input) naming file, line or member and the next step.

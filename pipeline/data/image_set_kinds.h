@@ -14,7 +14,8 @@ namespace moextract::data {
 /// A member whose class is known by name only: folder and tar.
 struct ClassedMember {
   std::string id, class_name;
-  std::int64_t offset = 0, size = 0;
+  std::int64_t offset = 0, size = 0, changed = 0;
+  std::int32_t part = 0;
 };
 
 /// What the kinds share: numbering classes, choosing members, fingerprint and summary.
@@ -27,10 +28,11 @@ class SelectedImageSet : public ImageSet {
   /// Makes fingerprint and summary; call last. `stamps` (empty, or one an entry taken) adds what an Entry does not
   /// hold.
   void seal(std::string_view kind, const ImageSetParams& params, const std::vector<std::string>& stamps = {});
+  /// Adds a remark about the members named, if there are any.
+  void remark(const ImageSetParams& params, std::string_view what, const std::vector<std::string>& members);
+  /// About members taken that have no bytes.
+  void remark_empty(const ImageSetParams& params);
 };
-
-/// Time of a file's last change, for seal(). Throws UserError (input).
-std::string change_time(const std::filesystem::path& file);
 
 std::unique_ptr<ImageSet> open_folder_set(const ImageSetParams& params);
 std::unique_ptr<ImageSet> open_tar_set(const ImageSetParams& params);

@@ -2,33 +2,61 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "core/error.h"
 
 namespace moextract::model {
 
+BatchLoader::BatchLoader(const data::ImageSet& set, const data::PreprocessParams& preprocess, std::int64_t first,
+                         std::int64_t count, BadImages bad_images)
+    : set_(set),
+      preprocess_(preprocess),
+      first_(first),
+      bad_images_(bad_images),
+      images_(at::empty({count, preprocess.channels, preprocess.crop, preprocess.crop}, at::kFloat)),
+      messages_(static_cast<std::size_t>(count)) {}
+
+std::span<float> BatchLoader::place(std::int64_t i) {
+  const auto values = static_cast<std::size_t>(preprocess_.channels) * preprocess_.crop * preprocess_.crop;
+  return {images_.data_ptr<float>() + static_cast<std::size_t>(i) * values, values};
+}
+
+void BatchLoader::load(std::int64_t i) {
+  try {
+    data::preprocess(set_.load(first_ + i), preprocess_, place(i));
+  } catch (const data::ImageError& error) {
+    if (bad_images_ == BadImages::stop) {
+      fail(ExitCode::input,
+           "{}. Remove the picture, or set data.on_bad_image: skip to leave such pictures out and count them",
+           error.what());
+    }
+    messages_[static_cast<std::size_t>(i)] = error.what();
+  }
+}
+
+InputBatch BatchLoader::finish() {
+  InputBatch batch;
+  for (std::int64_t i = 0; i < count(); ++i) {
+    std::string& message = messages_[static_cast<std::size_t>(i)];
+    if (!message.empty()) {
+      batch.skipped.push_back(std::move(message));
+      continue;
+    }
+    const auto row = static_cast<std::int64_t>(batch.index.size());
+    if (row != i) std::ranges::copy(place(i), place(row).begin());
+    batch.index.push_back(first_ + i);
+  }
+  batch.images = images_.narrow(0, 0, static_cast<std::int64_t>(batch.index.size()));
+  return batch;
+}
+
 InputBatch load_batch(const data::ImageSet& set, const data::PreprocessParams& preprocess, std::int64_t first,
                       std::int64_t count, BadImages bad_images) {
-  InputBatch batch;
-  const auto values = static_cast<std::int64_t>(preprocess.channels) * preprocess.crop * preprocess.crop;
-  at::Tensor images = at::empty({count, preprocess.channels, preprocess.crop, preprocess.crop}, at::kFloat);
-  float* data = images.data_ptr<float>();
-  for (std::int64_t i = first; i < first + count; ++i) {
-    try {
-      const auto row = static_cast<std::int64_t>(batch.index.size());
-      data::preprocess(set.load(i), preprocess,
-                       std::span<float>(data + row * values, static_cast<std::size_t>(values)));
-      batch.index.push_back(i);
-    } catch (const data::ImageError& error) {
-      if (bad_images == BadImages::stop) {
-        fail(ExitCode::input,
-             "{}. Remove the picture, or set data.on_bad_image: skip to leave such pictures out and count them",
-             error.what());
-      }
-      batch.skipped.emplace_back(error.what());
-    }
-  }
-  batch.images = images.narrow(0, 0, static_cast<std::int64_t>(batch.index.size()));
-  return batch;
+  BatchLoader loader(set, preprocess, first, count, bad_images);
+  for (std::int64_t i = 0; i < count; ++i) loader.load(i);
+  return loader.finish();
 }
 
 void check_skipped(const std::vector<std::string>& skipped, std::int64_t skipped_total, std::int64_t total,

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,29 @@ struct InputBatch {
   at::Tensor images;                 ///< [n, channels, crop, crop] float32; n = index.size()
   std::vector<std::int64_t> index;   ///< of each picture in its set
   std::vector<std::string> skipped;  ///< one message for each picture left out
+};
+
+/// Fills a batch picture by picture: pictures first .. first+count-1 of a set.
+class BatchLoader {
+ public:
+  BatchLoader(const data::ImageSet& set, const data::PreprocessParams& preprocess, std::int64_t first,
+              std::int64_t count, BadImages bad_images);
+  std::int64_t count() const { return static_cast<std::int64_t>(messages_.size()); }
+  /// Picture first + i; different ones from several threads at once. Throws UserError (input) if it cannot be decoded
+  /// and the policy is to stop.
+  void load(std::int64_t i);
+  /// After all are loaded. Those left out leave no gaps.
+  InputBatch finish();
+
+ private:
+  std::span<float> place(std::int64_t i);
+
+  const data::ImageSet& set_;
+  const data::PreprocessParams& preprocess_;
+  std::int64_t first_;
+  BadImages bad_images_;
+  at::Tensor images_;
+  std::vector<std::string> messages_;  ///< why a picture was left out; empty: it was not
 };
 
 /// Pictures first .. first+count-1 of the set. Called by many threads at once.

@@ -1,8 +1,11 @@
 // Folder sets, and with them what all kinds share: class numbers, lists, first, count, shuffle, fingerprint.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <set>
 
 #include "data/image_set.h"
+#include "data/survey.h"
 #include "test_files.h"
 
 namespace moextract::data::test {
@@ -147,6 +150,107 @@ TEST_F(FolderSet, BadPictureIsNamed) {
   }
   fs::remove(folder_ / "set/ant/x.png");
   expect_message([&] { set->load(0); }, {"ant/x.png", "No such file"});
+}
+
+TEST_F(FolderSet, RemarksNameWhatLooksWrong) {
+  folder_.write("set/dog/empty.png", "");
+  folder_.write("set/loose.png", "x");
+  const auto set = open_image_set(params_);
+  EXPECT_EQ(set->size(), 6);
+  ASSERT_EQ(set->remarks().size(), 3u);
+  const auto expect = [&](std::size_t i, const std::vector<std::string>& parts) {
+    for (const std::string& part : parts) {
+      EXPECT_NE(set->remarks()[i].find(part), std::string::npos) << part << " is not in: " << set->remarks()[i];
+    }
+  };
+  expect(0, {"2 files are no pictures", "README", "cat/notes.txt"});
+  expect(1, {"1 files stand in no class folder", "loose.png"});
+  expect(2, {"1 files are empty", "dog/empty.png"});
+}
+
+/// Sets the time of a folder back, as if it had been made long ago.
+void age(const fs::path& folder) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    fs::last_write_time(entry, fs::last_write_time(entry) - std::chrono::hours(1));
+  }
+  fs::last_write_time(folder, fs::last_write_time(folder) - std::chrono::hours(1));
+}
+
+TEST_F(FolderSet, AKeptListingIsUsedUntilAFolderChanges) {
+  age(folder_ / "set");
+  const auto plain = open_image_set(params_);
+  params_.listings = folder_ / "listings";
+  const auto made = open_image_set(params_);
+  EXPECT_EQ(made->fingerprint(), plain->fingerprint());
+  ASSERT_EQ(std::distance(fs::directory_iterator(params_.listings), {}), 1);
+  const fs::path listing = fs::directory_iterator(params_.listings)->path();
+  const std::string bytes = read(listing);
+  // That it is used shows in a file that it does not know: its folder keeps its time.
+  const auto time = fs::last_write_time(folder_ / "set/cat");
+  folder_.write("set/cat/new.png", golden_image("grey_1bit.png"));
+  fs::last_write_time(folder_ / "set/cat", time);
+  const auto kept = open_image_set(params_);
+  EXPECT_EQ(kept->size(), 5);
+  EXPECT_EQ(kept->fingerprint(), plain->fingerprint());
+  EXPECT_EQ(kept->load(2).width, 37);
+  EXPECT_EQ(kept->remarks(), plain->remarks());
+  fs::last_write_time(folder_ / "set/cat", time + std::chrono::minutes(1));
+  EXPECT_EQ(open_image_set(params_)->size(), 6) << "the folder changed";
+  // A damaged listing is made again.
+  for (const std::size_t place : {std::size_t{0}, std::size_t{30}, bytes.size() / 2, bytes.size() - 1}) {
+    std::string damaged = bytes;
+    damaged[place] = static_cast<char>(damaged[place] ^ 1);
+    folder_.write(listing, damaged);
+    EXPECT_EQ(open_image_set(params_)->size(), 6) << place;
+  }
+  folder_.write(listing, bytes.substr(0, 100));
+  EXPECT_EQ(open_image_set(params_)->size(), 6);
+}
+
+TEST_F(FolderSet, AListingOfJustNowIsNotBelieved) {
+  params_.listings = folder_ / "listings";
+  const auto time = fs::last_write_time(folder_ / "set/cat");
+  EXPECT_EQ(open_image_set(params_)->size(), 5);
+  // Within one tick of a coarse clock a folder may change and keep its time.
+  folder_.write("set/cat/new.png", golden_image("grey_1bit.png"));
+  fs::last_write_time(folder_ / "set/cat", time);
+  EXPECT_EQ(open_image_set(params_)->size(), 6);
+}
+
+TEST_F(FolderSet, APictureChangedInPlaceIsNoticed) {
+  age(folder_ / "set");
+  params_.listings = folder_ / "listings";
+  open_image_set(params_);
+  const auto set = open_image_set(params_);
+  folder_.write("set/cat/b.png", golden_image("grey_1bit.png"));  // the same bytes at another time
+  expect_message([&] { set->load(2); }, {"cat/b.png", "changed after it was listed", "run the same command again"});
+  const auto again = open_image_set(params_);
+  EXPECT_NE(again->fingerprint(), set->fingerprint());
+  EXPECT_EQ(again->load(2).width, 37);
+}
+
+TEST_F(FolderSet, SurveyNamesBrokenDoubleAndContradictingPictures) {
+  folder_.write("set/dog/cut.png", golden_image("colour.png").substr(0, 100));
+  folder_.write("set/dog/empty.png", "");
+  folder_.write("set/dog/page.png", "<html></html>");
+  folder_.write("set/ant/only.png", golden_image("colour.png"));
+  folder_.write("set/dog/jpeg.jpg", golden_image("colour_444.jpg"));
+  const auto set = open_image_set(params_);
+  for (const int threads : {1, 3}) {
+    Workers workers(threads);
+    std::atomic<std::int64_t> seen{0};
+    const ImageSurvey survey = survey_images(*set, workers, [&](std::int64_t n) { seen += n; });
+    EXPECT_EQ(survey.images, 10);
+    EXPECT_EQ(seen, 10);
+    ASSERT_EQ(survey.broken.size(), 3u);
+    EXPECT_NE(survey.broken[0].find("dog/cut.png"), std::string::npos) << survey.broken[0];
+    EXPECT_NE(survey.broken[1].find("dog/empty.png: the file is empty"), std::string::npos) << survey.broken[1];
+    EXPECT_NE(survey.broken[2].find("HTML"), std::string::npos) << survey.broken[2];
+    ASSERT_EQ(survey.doubles.size(), 1u) << "the five copies of one picture";
+    EXPECT_EQ(survey.doubles[0].size(), 5u);
+    EXPECT_TRUE(labels_differ(*set, survey.doubles[0]));
+    EXPECT_FALSE(labels_differ(*set, {2, 3}));
+  }
 }
 
 TEST_F(FolderSet, WrongSources) {

@@ -1,4 +1,8 @@
 // Tar sets: archives made by hand, by the system's tar, and the real ones.
+#include <sys/resource.h>
+
+#include <chrono>
+
 #include <set>
 #include <sstream>
 
@@ -93,6 +97,75 @@ TEST_F(TarSet, ArchivesOfTheSystemsTar) {
     EXPECT_EQ(set->label(1), 1);
     EXPECT_EQ(set->load(1).width, 37);
   }
+}
+
+TEST_F(TarSet, ManyTarsAreOneSet) {
+  folder_.write("tars/b.tar", member("ant/1.png", picture_) + member("cat/1.png", picture_) + kEnd);
+  folder_.write("tars/a.tar", member("cat/1.png", picture_) + member("notes.txt", "x") + kEnd);
+  folder_.write("tars/c.tar", member("2.png", picture_) + kEnd);  // its class is the tar's name, as ImageNet's are
+  folder_.write("tars/.hidden.tar", "no tar");
+  ImageSetParams params;
+  params.source = folder_ / "tars";
+  const auto set = open_image_set(params);
+  ASSERT_EQ(set->size(), 4);
+  EXPECT_EQ(set->classes(), 3);
+  const std::vector<std::string> ids{"a/cat/1.png", "b/ant/1.png", "b/cat/1.png", "c/2.png"};
+  const std::vector<std::int32_t> labels{2, 0, 2, 1};
+  for (std::int64_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(set->id(i), ids[static_cast<std::size_t>(i)]);
+    EXPECT_EQ(set->label(i), labels[static_cast<std::size_t>(i)]);
+    EXPECT_EQ(set->load(i).width, 37);
+  }
+  ASSERT_EQ(set->remarks().size(), 1u);
+  EXPECT_NE(set->remarks()[0].find("a.tar: notes.txt"), std::string::npos) << set->remarks()[0];
+  params.source = folder_ / "tars/[ab]*.tar";
+  EXPECT_EQ(open_image_set(params)->size(), 3);
+  params.source = folder_ / "tars/?.tar";
+  EXPECT_EQ(open_image_set(params)->fingerprint(), set->fingerprint());
+  params.source = folder_ / "tars/none*.tar";
+  expect_message([&] { open_image_set(params); }, {"none*.tar", "no such file"});
+  folder_.write("tars/dog/1.png", picture_);
+  params.source = folder_ / "tars";
+  EXPECT_EQ(open_image_set(params)->id(0), "dog/1.png") << "class folders beside tars: a folder set";
+  params.source = folder_ / "tars/c.tar";
+  expect_message([&] { open_image_set(params); }, {"c.tar", "2.png", "stands in no folder"});
+}
+
+TEST_F(TarSet, AKeptIndexIsUsedUntilATarChanges) {
+  const std::string first = member("ant/1.png", picture_) + kEnd, other = member("ant/2.png", picture_) + kEnd;
+  const fs::path tar = folder_.write("tars/a.tar", first);
+  folder_.write("tars/b.tar", member("cat/1.png", picture_) + kEnd);
+  for (const auto& entry : fs::directory_iterator(folder_ / "tars")) {
+    fs::last_write_time(entry, fs::last_write_time(entry) - std::chrono::hours(1));
+  }
+  ImageSetParams params;
+  params.source = folder_ / "tars";
+  params.listings = folder_ / "listings";
+  const auto made = open_image_set(params);
+  const auto time = fs::last_write_time(tar);
+  folder_.write("tars/a.tar", other);
+  fs::last_write_time(tar, time);
+  const auto kept = open_image_set(params);
+  EXPECT_EQ(kept->id(0), "a/ant/1.png") << "the headers were not read again";
+  EXPECT_EQ(kept->fingerprint(), made->fingerprint());
+  fs::last_write_time(tar, time + std::chrono::minutes(1));
+  expect_message([&] { kept->load(0); }, {"a.tar", "changed after it was listed"});
+  EXPECT_EQ(open_image_set(params)->id(0), "a/ant/2.png");
+  folder_.write("tars/c.tar", first);
+  EXPECT_EQ(open_image_set(params)->size(), 3) << "another tar";
+}
+
+TEST_F(TarSet, MoreTarsThanDescriptors) {
+  for (int i = 0; i < 300; ++i) folder_.write(fmt::format("tars/{:03}.tar", i), member("x/1.png", picture_) + kEnd);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{200, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  ImageSetParams params;
+  params.source = folder_ / "tars";
+  const auto set = open_image_set(params);
+  for (std::int64_t i = 0; i < 600; ++i) EXPECT_EQ(set->load(i * 7 % 300).width, 37);
+  setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST_F(TarSet, OwnFolderIsTheClassWhateverStandsAbove) {
