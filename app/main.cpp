@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "app/doctor_command.h"
+#include "app/images_command.h"
 #include "app/inspect_command.h"
 #include "app/run_command.h"
 #include "app/session.h"
@@ -121,6 +122,19 @@ void declare(CLI::App& app, CommandLine& line) {
     CLI::App* command = app.add_subcommand(name, text);
     add_run_options(*command, line.run);
     command->add_flag("--dry-run", line.run.dry_run, "Print the plan, do nothing");
+    if (name == "run" || name == "collect") {
+      CLI::Option* dry = command->get_option("--dry-run");
+      command->add_option("--images", line.run.plan_images, "With --dry-run: plan collect for so many images")
+          ->needs(dry)
+          ->check(CLI::PositiveNumber);
+      command->add_option("--ranks", line.run.plan_ranks, "With --dry-run: plan collect for so many ranks")
+          ->needs(dry)
+          ->check(CLI::PositiveNumber);
+      command
+          ->add_option("--rate", line.run.plan_rate, "With --dry-run: images a second of one rank, as a small run says")
+          ->needs(dry)
+          ->check(CLI::PositiveNumber);
+    }
     command->add_flag("--explain", line.run.explain, "Print why each stage would run, do nothing");
     command->add_flag("-v,--verbose", line.run.verbose, "Say more");
     if (name == "run") {
@@ -149,6 +163,10 @@ void declare(CLI::App& app, CommandLine& line) {
   doctor->add_flag("--slurm", line.slurm, "Compare the site file with what the cluster offers");
   doctor->add_option("--site", line.site, "Site file; default: MOEXTRACT_SITE")->type_name("FILE");
   doctor->callback([&line] { line.command = "doctor"; });
+  CLI::App* images = app.add_subcommand(
+      "images", "Decode every picture of a configuration; name what is broken, double or labelled in two ways");
+  add_reference(*images, line.reference);
+  images->callback([&line] { line.command = "images"; });
   CLI::App* inspect =
       app.add_subcommand("inspect", "Describe a shard, model, clusters file, manifest or any safetensors file");
   inspect->add_option("file", line.file, "File or artefact folder")->required();
@@ -164,6 +182,7 @@ void declare(CLI::App& app, CommandLine& line) {
 int execute_alone(const CommandLine& line) {
   if (line.command == "verify")
     return verify_command(line.reference, line.repair) ? 0 : static_cast<int>(ExitCode::input);
+  if (line.command == "images") return images_command(line.reference) ? 0 : static_cast<int>(ExitCode::input);
   if (line.command == "status" && line.token) fmt::print("{}\n", progress_token(line.reference));
   if (line.command == "status" && !line.token) status_command(line.reference);
   if (line.command == "submit") submit_command(line.submit);

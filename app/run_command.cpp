@@ -24,6 +24,7 @@
 #include "run/run_folder.h"
 #include "run/stop.h"
 #include "run/store_survey.h"
+#include "stages/collect/collect_plan.h"
 #include "stages/pipeline.h"
 #include "stages/report/report.h"
 
@@ -41,6 +42,51 @@ void print_plan(const stages::Pipeline& pipeline, const std::vector<std::string>
                asked ? "" : " (only if needed)");
     fmt::print("{:<28} {:<8} {}\n", "", "", pipeline.graph().folder(node.id).string());
   }
+}
+
+std::string plan_bytes(double bytes) {
+  return bytes < 1e9 ? fmt::format("{:.1f} MB", bytes / 1e6) : fmt::format("{:.1f} GB", bytes / 1e9);
+}
+
+/// What collect takes, for any number of images and ranks and a rate that was measured elsewhere.
+void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipeline, int ranks, int threads) {
+  const data::ImageSet* images = pipeline.images("calibration");
+  if (images == nullptr) return;
+  stages::CollectScale scale{.images = options.plan_images > 0 ? options.plan_images : images->size(),
+                             .ranks = options.plan_ranks > 0 ? options.plan_ranks : ranks,
+                             .threads = threads,
+                             .rank_rate = {}};
+  std::string source = "--rate";
+  if (options.plan_rate > 0) {
+    scale.rank_rate = options.plan_rate;
+  } else if (pipeline.graph().state("collect") == run::ArtefactState::done) {
+    const nlohmann::json manifest = pipeline.graph().manifest("collect");
+    scale.rank_rate = manifest["counts"].value("images", 0.0) / std::max(1e-9, manifest.value("seconds", 0.0)) /
+                      std::max(1, manifest.value("ranks", 1));
+    source = "as the finished collect made";
+  }
+  const stages::RunConfig& config = pipeline.config();
+  const stages::CollectPlan plan =
+      stages::plan_collect(config.collect, pipeline.description(), config.model.micro_batch, scale);
+  fmt::print("\ncollect, {} images on {} ranks of {} threads:\n", scale.images, scale.ranks, scale.threads);
+  fmt::print("  writes    {} in {} files of {} each: {} rows of each layer and tap\n", plan_bytes(plan.bytes),
+             plan.files, plan_bytes(plan.bytes / static_cast<double>(std::max<std::int64_t>(plan.files, 1))),
+             plan.rows);
+  if (plan.seconds) {
+    fmt::print("  time      {}: the busiest rank has {} images, at {:.1f} a second ({})\n",
+               run::duration_text(*plan.seconds), plan.rank_images, *scale.rank_rate, source);
+  } else {
+    fmt::print(
+        "  time      unknown: the busiest rank has {} images; give --rate, the images a second of one rank that a "
+        "small run says\n",
+        plan.rank_images);
+  }
+  fmt::print(
+      "  memory    {} a rank, besides the program: weights {}, micro-batches underway {}, forward pass about {}, "
+      "chunks "
+      "{}\n",
+      plan_bytes(plan.memory()), plan_bytes(plan.weights), plan_bytes(plan.underway), plan_bytes(plan.activations),
+      plan_bytes(plan.buffers));
 }
 
 /// Reading the configuration, the image sets and the weights' header: on every rank the same, or on none.
@@ -184,14 +230,30 @@ fs::path run_folder(const stages::RunConfig& config, const std::vector<std::stri
 void run_command(const RunOptions& options, comm::Communicator& world) {
   const auto log = run::make_logger(world.rank(), world.size(), options.verbose);
   Prepared prepared;
-  world.together([&] { prepare(options, prepared); });
+  // Rank 0 first: it keeps the listings of the image sets, and the others find them.
+  for (const bool root : {true, false}) {
+    world.together([&] {
+      if (world.is_root() == root) prepare(options, prepared);
+    });
+  }
   const stages::Pipeline& pipeline = *prepared.pipeline;
   const int threads = prepared.config.run.threads > 0 ? prepared.config.run.threads : fair_threads(world);
+  if (world.is_root()) {
+    for (const char* name : {"calibration", "train", "validation"}) {
+      const data::ImageSet* images = pipeline.images(name);
+      if (images == nullptr) continue;
+      for (const std::string& remark : images->remarks()) log->warn("data.{}: {}", name, remark);
+    }
+  }
   if (options.dry_run || options.explain) {
     world.together([&] {
       if (!world.is_root()) return;
-      options.explain ? print_reasons(pipeline, prepared.wanted)
-                      : print_plan(pipeline, prepared.wanted, prepared.folder, world.size(), threads);
+      if (options.explain) {
+        print_reasons(pipeline, prepared.wanted);
+        return;
+      }
+      print_plan(pipeline, prepared.wanted, prepared.folder, world.size(), threads);
+      print_collect_plan(options, pipeline, world.size(), threads);
     });
     return;
   }

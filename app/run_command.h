@@ -1,6 +1,7 @@
 // moextract run, and each stage by its name.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -16,6 +17,10 @@ struct RunOptions {
   std::filesystem::path config;
   std::vector<std::string> settings;  ///< --set, in order
   bool dry_run = false;
+  // With dry_run: what collect's plan is for, instead of the images and ranks at hand; 0: those, or as last measured.
+  std::int64_t plan_images = 0;
+  int plan_ranks = 0;
+  double plan_rate = 0;  ///< images a second of one rank
   bool explain = false;
   bool verbose = false;
 };

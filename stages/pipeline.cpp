@@ -5,6 +5,7 @@
 #include "config/render.h"
 #include "core/error.h"
 #include "run/progress.h"
+#include "stages/collect/collect_plan.h"
 #include "stages/evaluate/evaluate.h"
 
 namespace moextract::stages {
@@ -89,7 +90,9 @@ json Pipeline::default_identity() {
 
 void Pipeline::open_images(const std::string& name, const data::ImageSetParams& params, InputCache& cache) {
   if (params.source.empty()) return;
-  images_.emplace(name, cache.images(params));
+  data::ImageSetParams kept = params;
+  if (kept.listings.empty()) kept.listings = config_.run.store / ".listings";
+  images_.emplace(name, cache.images(kept));
 }
 
 const data::ImageSet* Pipeline::images(const std::string& name) const {
@@ -104,6 +107,7 @@ const data::ImageSet& Pipeline::need_images(const std::string& name, const std::
 }
 
 std::vector<std::string> Pipeline::nodes_of(const std::string& stage) const {
+  need_taps(stage);
   std::vector<std::string> ids;
   for (const run::StageNode& node : graph_.nodes()) {
     if (stage == "run" || node.id == stage || node.id.starts_with(stage + "/")) ids.push_back(node.id);
@@ -175,18 +179,20 @@ void Pipeline::add_collect() {
   // Activations are recorded of all tokens in all blocks, whatever the finished model leaves out.
   model::ModelDescription whole = description_;
   whole.vit.short_last_block = false;
-  const double bytes = static_cast<double>(collect_bytes(config_.collect, description_.vit, set.size()));
-  const double shard_share =
-      std::min(1.0, static_cast<double>(config_.collect.images_per_shard) / static_cast<double>(set.size()));
-  const std::size_t files = shard_paths("", set.size(), config_.collect).size();
+  const CollectPlan plan =
+      plan_collect(config_.collect, description_, config_.model.micro_batch, {.images = set.size()});
+  // Settings that came later do not change the address where they change nothing.
+  json settings = section("collect");
+  if (config_.collect.taps == CollectTaps::both) settings.erase("taps");
+  if (config_.collect.compression == store::Compression::none) settings.erase("compression");
   add_node("collect", kCollectVersion,
-           {{"collect", section("collect")},
+           {{"collect", std::move(settings)},
             {"micro_batch", config_.model.micro_batch},
             {"model", model::to_json(whole)},
             {"on_bad_image", section("data")["on_bad_image"]}},
            {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
-           fmt::format("reads {}; writes {} in {} shards; a rank holds two shards ({}) in memory", set.summary(),
-                       bytes_text(bytes), files, bytes_text(2 * bytes * shard_share)),
+           fmt::format("reads {}; writes {} in {} shards{}", set.summary(), bytes_text(plan.bytes), plan.files,
+                       config_.collect.compression == store::Compression::none ? "" : ", before compression"),
            [this, &set](run::Context& context, const fs::path& folder) {
              moe::LoadedModel model = dense();  // the tensors are shared
              model.description.vit.short_last_block = false;
@@ -198,7 +204,27 @@ void Pipeline::add_collect() {
                                         config_.data.max_bad_share};
              return collect(config_.collect, inputs, context, folder);
            });
-  bytes_written_["collect"] = bytes;
+  bytes_written_["collect"] = plan.bytes;
+}
+
+void Pipeline::need_taps(const std::string& stage) const {
+  const auto need = [&](store::Tap tap, const std::string& why) {
+    if (records(config_.collect, tap)) return;
+    fail(ExitCode::config,
+         "collect.taps: {} needs {}, which is not recorded with collect.taps = {}{}; set collect.taps to both", stage,
+         store::tap_name(tap), tap == store::Tap::x ? "h" : "x", why);
+  };
+  if (!images_.contains("calibration")) return;
+  if (stage == "cluster") {
+    const bool other = config_.collect.taps != CollectTaps::both;
+    need(config_.cluster.tap,
+         other ? fmt::format(" (cluster.tap is {}; it may be changed instead)", store::tap_name(config_.cluster.tap))
+               : "");
+  }
+  if (stage == "assemble" || stage == "finetune" || stage == "run") {
+    need(store::Tap::x, "");
+    need(store::Tap::h, "");
+  }
 }
 
 void Pipeline::add_cluster() {

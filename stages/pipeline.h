@@ -71,6 +71,8 @@ class Pipeline {
   const moe::LoadedModel& dense();
   moe::LoadedModel model_of(const std::string& node) const;
   std::vector<std::filesystem::path> shards() const;
+  /// Throws UserError (config) if collect does not record what a command-line stage reads.
+  void need_taps(const std::string& stage) const;
   const data::ImageSet& need_images(const std::string& name, const std::string& stage) const;
 
   RunConfig config_;

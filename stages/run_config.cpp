@@ -79,11 +79,11 @@ void describe(config::Section section, data::ImageSetParams& p) {
       "kind", p.kind,
       {{"automatic", ImageSetKind::automatic, "by the source: a folder, *.tar, *.csv, *idx3*"},
        {"folder", ImageSetKind::folder, "a folder a class"},
-       {"tar", ImageSetKind::tar, "a tar file of that layout"},
+       {"tar", ImageSetKind::tar, "a tar file of that layout, or many"},
        {"idx", ImageSetKind::idx, "MNIST's format, gzip or not"},
        {"csv", ImageSetKind::csv, "a table of file and label"}},
       "Format of the images");
-  section.add("source", &p.source, "Folder, tar file, CSV file or IDX image file");
+  section.add("source", &p.source, "Folder, tar file, folder of tar files or pattern of their names, CSV file or IDX image file");
   section.add("labels", &p.labels, "IDX: the label file; empty: found by the image file's name");
   section.add("classes", &p.classes,
               "Folder and tar: file of class names, one a line, in the order of their indices; empty: sorted names");

@@ -4,16 +4,20 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <future>
+#include <chrono>
 #include <memory>
-#include <numeric>
+#include <utility>
 
+#include "comm/watched.h"
 #include "core/error.h"
 #include "core/float16.h"
 #include "core/hash.h"
 #include "core/random.h"
 #include "run/progress.h"
+#include "stages/collect/collect_plan.h"
+#include "stages/collect/flow.h"
 #include "store/activation_shard.h"
+#include "store/shard_rows.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
@@ -26,18 +30,24 @@ std::int64_t shard_count(std::int64_t images, const CollectParams& params) {
 /// What one micro-batch adds to a shard.
 struct Recorded {
   std::vector<store::ShardImage> images;
-  std::vector<std::vector<std::uint16_t>> rows;  // [2 * layer + tap]
+  std::vector<std::vector<std::uint16_t>> rows;  // [2 * layer + tap], empty where the tap is not recorded
   std::vector<std::string> skipped;
 };
 
-/// Rows `index` of [images, tokens, width] activations as float16.
-std::vector<std::uint16_t> take_rows(const at::Tensor& activations, const at::Tensor& index) {
-  const at::Tensor rows = activations.reshape({-1, activations.size(-1)}).index_select(0, index).contiguous();
-  std::vector<std::uint16_t> half(static_cast<std::size_t>(rows.numel()));
-  to_float16({rows.const_data_ptr<float>(), half.size()}, half);
+/// Rows `chosen` of activations [images, tokens, width] as float16.
+std::vector<std::uint16_t> take_rows(const at::Tensor& activations, const std::vector<std::int64_t>& chosen) {
+  const at::Tensor all = activations.contiguous();
+  const auto width = static_cast<std::size_t>(all.size(-1));
+  const float* values = all.const_data_ptr<float>();
+  std::vector<std::uint16_t> half(chosen.size() * width);
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    to_float16({values + static_cast<std::size_t>(chosen[i]) * width, width},
+               std::span(half).subspan(i * width, width));
+  }
   return half;
 }
 
+/// One rank's shards, made in micro-batches that are decoded, computed and written at the same time.
 class Collector {
  public:
   Collector(const CollectParams& params, const CollectInputs& inputs, run::Context& context, const fs::path& folder)
@@ -48,67 +58,92 @@ class Collector {
         paths_(shard_paths(folder, inputs.images.size(), params)) {}
 
   nlohmann::json run() {
-    std::vector<std::int64_t> mine;
-    const auto shards = static_cast<std::int64_t>(paths_.size());
-    for (std::int64_t s = context_.comm.rank(); s < shards; s += context_.comm.size()) mine.push_back(s);
-    const std::int64_t my_images =
-        std::accumulate(mine.begin(), mine.end(), std::int64_t{0},
-                        [&](std::int64_t sum, std::int64_t s) { return sum + info(s).image_count; });
-    enum Count { images, skipped, rows, found, count };
-    std::vector<std::int64_t> counts(Count::count, 0);
-    std::vector<std::string> skipped_messages;
-    context_.comm.together([&] {
-      run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "collect", my_images,
-                             "images of this rank");
-      std::vector<std::int64_t> missing;
-      for (const std::int64_t s : mine) {
-        if (!is_finished(s)) {
-          missing.push_back(s);
-          continue;
-        }
-        const store::ShardReader shard(paths_[static_cast<std::size_t>(s)]);
-        ++counts[found];
-        const auto recorded = static_cast<std::int64_t>(shard.images().size());
-        counts[images] += recorded;
-        counts[skipped] += shard.info().image_count - recorded;
-        counts[rows] += shard.rows();
-      }
-      // A shard is written while the next one is computed. HDF5 is used by one thread at a time: nothing here reads
-      // shards from now on, and a write ends before the next begins. On an exception the last write is waited for, so
-      // its shard is kept.
-      std::future<void> writing;
-      for (const std::int64_t s : missing) {
-        if (context_.should_stop()) {
-          fail(ExitCode::resume,
-               "collect was asked to stop; finished shards are kept. Run the same command again to go on");
-        }
-        auto recorded = std::make_shared<std::vector<Recorded>>(compute_shard(s, progress));
-        for (const Recorded& part : *recorded) {
-          counts[images] += static_cast<std::int64_t>(part.images.size());
-          counts[skipped] += static_cast<std::int64_t>(part.skipped.size());
-          for (const store::ShardImage& image : part.images)
-            counts[rows] += static_cast<std::int64_t>(image.tokens.size());
-          for (const std::string& message : part.skipped) {
-            context_.log->warn("left out: {}", message);
-            skipped_messages.push_back(message);
-          }
-        }
-        if (writing.valid()) writing.get();
-        writing = std::async(std::launch::async, [this, s, recorded] { write_shard(s, *recorded); });
-      }
-      if (writing.valid()) writing.get();
-    });
-    context_.comm.all_reduce(std::span<std::int64_t>(counts), comm::Reduction::sum);
-    model::check_skipped(skipped_messages, counts[skipped], inputs_.images.size(), inputs_.max_bad_share);
-    MOEX_ASSERT(counts[images] + counts[skipped] == inputs_.images.size(), "images lost between ranks");
-    return {{"images", counts[images]},
-            {"skipped", counts[skipped]},
-            {"rows", counts[rows]},
-            {"shards", shards},
-            {"shards_found", counts[found]}};
+    context_.comm.together([&] { make_shards(); });
+    context_.comm.all_reduce(std::span<std::int64_t>(counts_), comm::Reduction::sum);
+    model::check_skipped(skipped_messages_, counts_[skipped], inputs_.images.size(), inputs_.max_bad_share);
+    MOEX_ASSERT(counts_[images] + counts_[skipped] == inputs_.images.size(), "images lost between ranks");
+    return {{"images", counts_[images]},
+            {"skipped", counts_[skipped]},
+            {"rows", counts_[rows]},
+            {"shards", paths_.size()},
+            {"shards_found", counts_[found]}};
   }
 
  private:
+  enum Count { images, skipped, rows, found, count };
+
+  /// A micro-batch of a shard that is missing.
+  struct Unit {
+    std::int64_t shard, first, count;
+    bool first_of_shard, last_of_shard;
+    std::unique_ptr<model::BatchLoader> loader;  ///< while it is decoded
+    Recorded recorded;                           ///< between forward pass and writing
+  };
+
+  void make_shards() {
+    const auto shards = static_cast<std::int64_t>(paths_.size());
+    std::int64_t missing_images = 0;
+    // HDF5 is used by one thread at a time: here before the flow begins, then by its writer.
+    for (std::int64_t s = context_.comm.rank(); s < shards; s += context_.comm.size()) {
+      if (count_finished(s)) continue;
+      missing_images += info(s).image_count;
+      add_units(s);
+    }
+    run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "collect", missing_images,
+                           "images of this rank");
+    const auto start = std::chrono::steady_clock::now();
+    FlowLimits limits;
+    limits.window =
+        micro_batches_underway(params_, inputs_.model.description, inputs_.micro_batch, context_.workers.size());
+    limits.preparers = static_cast<int>(params_.decode_threads);
+    Flow* running = nullptr;
+    FlowWork work;
+    work.units = static_cast<std::int64_t>(units_.size());
+    work.may_begin = [this](std::int64_t u) { return !unit(u).first_of_shard || !context_.should_stop(); };
+    work.pieces = [this](std::int64_t u) {
+      unit(u).loader = std::make_unique<model::BatchLoader>(inputs_.images, inputs_.model.description.preprocess,
+                                                            unit(u).first, unit(u).count, inputs_.bad_images);
+      return unit(u).count;
+    };
+    work.prepare = [this](std::int64_t u, std::int64_t image) { unit(u).loader->load(image); };
+    work.compute = [&, this](std::int64_t u) {
+      unit(u).recorded = record(unit(u).loader->finish());
+      unit(u).loader.reset();
+      progress.add(unit(u).count, flow_text(running->times()));
+    };
+    work.write = [this](std::int64_t u) { write(unit(u)); };
+    Flow flow(std::move(work), limits, context_.workers.size());
+    running = &flow;
+    const std::int64_t written = flow.run(context_.workers);
+    writer_.reset();
+    if (written < static_cast<std::int64_t>(units_.size())) {
+      fail(ExitCode::resume,
+           "collect was asked to stop; finished shards are kept. Run the same command again to go on");
+    }
+    if (context_.comm.is_root() && missing_images > 0) {
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      context_.log->info("collect: {} images of this rank in {}, {:.1f} a second; {}", missing_images,
+                         run::duration_text(seconds), static_cast<double>(missing_images) / seconds,
+                         flow_text(flow.times()));
+    }
+  }
+
+  Unit& unit(std::int64_t u) { return units_[static_cast<std::size_t>(u)]; }
+
+  void add_units(std::int64_t shard) {
+    const store::ShardInfo shard_info = info(shard);
+    for (std::int64_t first = 0; first < shard_info.image_count; first += inputs_.micro_batch) {
+      const std::int64_t size = std::min(inputs_.micro_batch, shard_info.image_count - first);
+      units_.push_back({shard,
+                        shard_info.first_image + first,
+                        size,
+                        first == 0,
+                        first + size == shard_info.image_count,
+                        nullptr,
+                        {}});
+    }
+  }
+
   store::ShardInfo info(std::int64_t shard) const {
     store::ShardInfo info;
     info.model_hash = inputs_.model_hash;
@@ -117,53 +152,46 @@ class Collector {
     info.first_image = shard * params_.images_per_shard;
     info.image_count = std::min(params_.images_per_shard, inputs_.images.size() - info.first_image);
     const model::VitParams& vit = inputs_.model.description.vit;
-    for (std::int64_t layer = 0; layer < network_->layers(); ++layer)
-      info.layers.push_back({layer, vit.width, vit.hidden});
+    for (std::int64_t layer = 0; layer < network_->layers(); ++layer) {
+      info.layers.push_back(
+          {layer, records(params_, store::Tap::x) ? vit.width : 0, records(params_, store::Tap::h) ? vit.hidden : 0});
+    }
     return info;
   }
 
-  /// A shard that an earlier, interrupted run left; one that cannot be read or is of something else is made again.
-  bool is_finished(std::int64_t shard) const {
+  /// Counts a shard that an earlier, interrupted run left. False if there is none; one that is damaged or of something
+  /// else is named, and made again.
+  bool count_finished(std::int64_t shard) {
     const fs::path& path = paths_[static_cast<std::size_t>(shard)];
     if (!fs::exists(path)) return false;
     try {
-      const store::ShardInfo there = store::ShardReader(path).info(), wanted = info(shard);
-      return there.model_hash == wanted.model_hash && there.data_fingerprint == wanted.data_fingerprint &&
-             there.seed == wanted.seed && there.first_image == wanted.first_image &&
-             there.image_count == wanted.image_count;
+      const store::ShardReader reader(path);
+      const store::ShardInfo& there = reader.info();
+      const store::ShardInfo wanted = info(shard);
+      std::string difference = store::difference(there, wanted);
+      if (difference.empty() && (there.first_image != wanted.first_image || there.image_count != wanted.image_count)) {
+        difference = "images of the set";
+      }
+      if (!difference.empty()) {
+        context_.log->warn("{}: was recorded with other {}; the shard is made again", path.string(), difference);
+        return false;
+      }
+      reader.verify();  // nobody has vouched for it: the artefact was not finished
+      comm::note_progress();
+      const auto recorded = static_cast<std::int64_t>(reader.images().size());
+      ++counts_[found];
+      counts_[images] += recorded;
+      counts_[skipped] += reader.info().image_count - recorded;
+      counts_[rows] += reader.rows();
+      return true;
     } catch (const UserError& error) {
       context_.log->warn("{}; the shard is made again", error.what());
       return false;
     }
   }
 
-  std::vector<Recorded> compute_shard(std::int64_t shard, run::Progress& progress) {
-    const store::ShardInfo shard_info = info(shard);
-    const std::int64_t batches = (shard_info.image_count + inputs_.micro_batch - 1) / inputs_.micro_batch;
-    std::vector<Recorded> recorded(static_cast<std::size_t>(batches));
-    context_.workers.for_each(batches, [&](std::int64_t batch, int) {
-      const std::int64_t first = batch * inputs_.micro_batch;
-      const std::int64_t count = std::min(inputs_.micro_batch, shard_info.image_count - first);
-      recorded[static_cast<std::size_t>(batch)] = record(shard_info.first_image + first, count);
-      progress.add(count);
-    });
-    return recorded;
-  }
-
-  void write_shard(std::int64_t shard, std::vector<Recorded>& recorded) const {
-    store::ShardWriter writer(paths_[static_cast<std::size_t>(shard)], info(shard));
-    for (Recorded& part : recorded) {
-      if (!part.images.empty()) writer.append(part.images, part.rows);
-      part = {};  // frees the rows
-    }
-    writer.finish();
-  }
-
-  Recorded record(std::int64_t first, std::int64_t count) const {
+  Recorded record(model::InputBatch batch) const {
     const at::NoGradGuard no_grad;
-    const model::ModelDescription& description = inputs_.model.description;
-    model::InputBatch batch =
-        model::load_batch(inputs_.images, description.preprocess, first, count, inputs_.bad_images);
     Recorded recorded;
     recorded.skipped = std::move(batch.skipped);
     if (batch.index.empty()) return recorded;
@@ -171,17 +199,40 @@ class Collector {
     for (std::size_t i = 0; i < batch.index.size(); ++i) {
       const std::string& id = inputs_.images.id(batch.index[i]);
       store::ShardImage image{batch.index[i], id, inputs_.images.label(batch.index[i]),
-                              choose_tokens(params_, description.vit, id)};
+                              choose_tokens(params_, inputs_.model.description.vit, id)};
       for (const std::int32_t token : image.tokens)
         chosen.push_back(static_cast<std::int64_t>(i) * network_->tokens() + token);
       recorded.images.push_back(std::move(image));
     }
-    const at::Tensor index = at::tensor(chosen, at::kLong);
     network_->logits(batch.images, [&](std::int64_t, const model::MlpTrace& trace) {
-      recorded.rows.push_back(take_rows(trace.x, index));
-      recorded.rows.push_back(take_rows(trace.h, index));
+      for (const store::Tap tap : {store::Tap::x, store::Tap::h}) {
+        recorded.rows.emplace_back();
+        if (records(params_, tap)) recorded.rows.back() = take_rows(tap == store::Tap::x ? trace.x : trace.h, chosen);
+      }
     });
     return recorded;
+  }
+
+  /// Called by the writer alone.
+  void write(Unit& unit) {
+    Recorded part = std::move(unit.recorded);
+    unit.recorded = {};
+    if (unit.first_of_shard) {
+      writer_ = std::make_unique<store::ShardWriter>(paths_[static_cast<std::size_t>(unit.shard)], info(unit.shard),
+                                                     params_.compression);
+    }
+    if (!part.images.empty()) writer_->append(part.images, part.rows);
+    if (unit.last_of_shard) {
+      writer_->finish();
+      writer_.reset();
+    }
+    counts_[images] += static_cast<std::int64_t>(part.images.size());
+    counts_[skipped] += static_cast<std::int64_t>(part.skipped.size());
+    for (const store::ShardImage& image : part.images) counts_[rows] += static_cast<std::int64_t>(image.tokens.size());
+    for (std::string& message : part.skipped) {
+      context_.log->warn("left out: {}", message);
+      skipped_messages_.push_back(std::move(message));
+    }
   }
 
   const CollectParams& params_;
@@ -189,6 +240,10 @@ class Collector {
   run::Context& context_;
   std::unique_ptr<model::Network> network_;
   std::vector<fs::path> paths_;
+  std::vector<Unit> units_;
+  std::unique_ptr<store::ShardWriter> writer_;  ///< of the shard that is being written
+  std::vector<std::int64_t> counts_ = std::vector<std::int64_t>(Count::count, 0);
+  std::vector<std::string> skipped_messages_;
 };
 
 }  // namespace
@@ -204,8 +259,34 @@ void describe(config::Section section, CollectParams& p) {
                                 {"always", ClassToken::always, "recorded of every image"},
                                 {"never", ClassToken::never, "left out"}},
                                "Whether the class token is among the recorded tokens");
+  section.add_enum<CollectTaps>("taps", p.taps,
+                                {{"both", CollectTaps::both, "x and h; assemble needs both"},
+                                 {"x", CollectTaps::x, "input of the MLP alone"},
+                                 {"h", CollectTaps::h, "hidden values after the GELU alone"}},
+                                "Which activations are recorded");
   section.add("images_per_shard", &p.images_per_shard, "Calibration images in one HDF5 file").at_least(1).in("images");
+  section.add_enum<store::Compression>(
+      "compression", p.compression,
+      {{"none", store::Compression::none, "as fast as the disk; activations hardly shrink"},
+       {"deflate", store::Compression::deflate, "HDF5's shuffle and zlib, read by h5py as it is"}},
+      "How shards are stored");
   section.add("seed", &p.seed, "Seed of the choice of tokens");
+  section
+      .add("decode_threads", &p.decode_threads,
+           "Threads of a rank that decode, while the others compute; 0: each does what is needed most")
+      .at_least(0)
+      .runtime_only();
+  section
+      .add("memory_gb", &p.memory_gb,
+           "Most memory of a rank for micro-batches on their way from the disk to a shard, of which there are always "
+           "more than threads and at most four for each")
+      .at_least(0)
+      .in("GB")
+      .runtime_only();
+}
+
+bool records(const CollectParams& params, store::Tap tap) {
+  return params.taps == CollectTaps::both || params.taps == (tap == store::Tap::x ? CollectTaps::x : CollectTaps::h);
 }
 
 std::vector<std::int32_t> choose_tokens(const CollectParams& params, const model::VitParams& vit,
@@ -228,11 +309,6 @@ std::vector<fs::path> shard_paths(const fs::path& folder, std::int64_t images, c
   for (std::int64_t s = 0; s < shard_count(images, params); ++s)
     paths.push_back(folder / fmt::format("shard-{:06}.h5", s));
   return paths;
-}
-
-std::int64_t collect_bytes(const CollectParams& params, const model::VitParams& vit, std::int64_t images) {
-  const auto tokens = static_cast<std::int64_t>(choose_tokens(params, vit, "").size());
-  return images * tokens * (vit.depth * (vit.width + vit.hidden) * 2 + 12);
 }
 
 nlohmann::json collect(const CollectParams& params, const CollectInputs& inputs, run::Context& context,

@@ -1,5 +1,5 @@
 // Stage collect: runs the model over the calibration images and records, for a sample of tokens, the input x and the
-// post-GELU h of every MLP.
+// post-GELU h of every MLP, or one of the two.
 #pragma once
 
 #include <cstdint>
@@ -13,18 +13,24 @@
 #include "model/input_batch.h"
 #include "moe/model_file.h"
 #include "run/stage_graph.h"
+#include "store/activation_shard.h"
 
 namespace moextract::stages {
 
 inline constexpr int kCollectVersion = 2;
 
 enum class ClassToken { sampled, always, never };
+enum class CollectTaps { both, x, h };
 
 struct CollectParams {
   std::int64_t tokens_per_image = 16;            ///< recorded tokens of an image; 0: all
   ClassToken class_token = ClassToken::sampled;  ///< the class token (and DeiT's distillation token)
+  CollectTaps taps = CollectTaps::both;
   std::int64_t images_per_shard = 256;
+  store::Compression compression = store::Compression::none;
   std::uint64_t seed = 1;
+  std::int64_t decode_threads = 0;  ///< of a rank; 0: whatever is needed
+  double memory_gb = 1.0;           ///< for micro-batches underway, of a rank
 };
 void describe(config::Section section, CollectParams& params);
 
@@ -37,6 +43,9 @@ struct CollectInputs {
   double max_bad_share = 0.0;
 };
 
+/// Whether collect.taps names this tap.
+bool records(const CollectParams& params, store::Tap tap);
+
 /// Positions recorded of an image, ascending: drawn from the seed and the image's name alone.
 std::vector<std::int32_t> choose_tokens(const CollectParams& params, const model::VitParams& vit,
                                         const std::string& image_id);
@@ -45,11 +54,9 @@ std::vector<std::int32_t> choose_tokens(const CollectParams& params, const model
 std::vector<std::filesystem::path> shard_paths(const std::filesystem::path& folder, std::int64_t images,
                                                const CollectParams& params);
 
-/// Bytes of all shards, without HDF5's own.
-std::int64_t collect_bytes(const CollectParams& params, const model::VitParams& vit, std::int64_t images);
-
-/// Collective. Shards are dealt over the ranks; finished ones that are found in `folder` are kept. The shards' bytes do
-/// not depend on the number of ranks or threads. Returns counts {images, skipped, rows, shards, shards_found}.
+/// Collective. Shards are dealt over the ranks; finished ones that are found in `folder` are checked and kept. On each
+/// rank, decoding, the forward pass and writing run at the same time (flow.h). The shards' bytes do not depend on the
+/// number of ranks or threads. Returns counts {images, skipped, rows, shards, shards_found}.
 nlohmann::json collect(const CollectParams& params, const CollectInputs& inputs, run::Context& context,
                        const std::filesystem::path& folder);
 

@@ -156,6 +156,85 @@ case $case_name in
     says "collect: .* is damaged \(shard-000003.h5 has another size"
     cmp "$work/whole.h5" "$(shard)" || complain "the shard was not made again"
     ;;
+  foreign_shards)
+    # An interrupted collect finds shards that are broken in every way; each is named, and they alone are made again.
+    expect 0 "$program" collect "$config"
+    folder=$(echo "$FAULT_STORE"/collect-*)
+    cp -r "$folder" "$work/whole"
+    expect 0 "$program" collect "$config" --set run.store="$work/seed" --set run.folder="$work/seed-run" --set collect.seed=9
+    expect 0 "$program" collect "$config" --set run.store="$work/model" --set run.folder="$work/model-run" --set train.steps=1
+    rm "$folder/DONE" "$folder/manifest.json" "$folder/shard-000004.h5"
+    cp "$work"/seed/collect-*/shard-000000.h5 "$folder"
+    cp "$work"/model/collect-*/shard-000001.h5 "$folder"
+    : >"$folder/shard-000002.h5"
+    printf '\x89HDF\r\n\x1a\n\x00 of another program' >"$folder/shard-000003.h5"
+    truncate -s 1000 "$folder/shard-000005.h5"
+    cp "$folder/shard-000007.h5" "$folder/shard-000006.h5"
+    flip_bit "$folder/shard-000008.h5" $(($(stat -c %s "$folder/shard-000008.h5") / 2))
+    echo "no shard" >"$folder/shard-000009.h5"
+    touch -d '1 hour ago' "$folder"/shard-*.h5
+    expect 0 "$mpirun" 2 "$program" collect "$config"
+    says "shard-000000.h5: was recorded with other seeds \([0-9]+ and [0-9]+\); the shard is made again"
+    says "shard-000001.h5: was recorded with other models \(hash .*; the shard is made again"
+    says "shard-000002.h5: the file is empty.*; the shard is made again"
+    says "shard-000003.h5: an HDF5 file that moextract did not write.*; the shard is made again"
+    says "shard-000005.h5: .*truncated or damaged.*; the shard is made again"
+    says "shard-000006.h5: was recorded with other images of the set; the shard is made again"
+    says "shard-000008.h5: .*; the shard is made again"
+    says "shard-000009.h5: not an HDF5 file.*; the shard is made again"
+    [[ $(grep -c "the shard is made again" "$log") == 8 ]] || complain "other shards are named, too"
+    diff -r -x manifest.json -x DONE "$work/whole" "$folder" || complain "the shards differ from an undisturbed run's"
+    made=$(find "$folder" -name 'shard-*.h5' -mmin -30 | wc -l)
+    [[ $made == 9 ]] || complain "$made shards were made, not 9"
+    # Between two stages: one deleted, one exchanged for another seed's of the same size.
+    rm "$folder/shard-000010.h5"
+    expect 0 "$program" cluster "$config"
+    says "collect: .* is damaged \(shard-000010.h5 is missing\)"
+    cmp "$work/whole/shard-000010.h5" "$folder/shard-000010.h5" || complain "the shard was not made again"
+    cp "$work"/seed/collect-*/shard-000011.h5 "$folder"
+    rm -rf "$FAULT_STORE"/cluster-*
+    expect 4 "$mpirun" 2 "$program" cluster "$config"
+    says "shard-000000.h5 and .*shard-000011.h5 were recorded with different seeds"
+    expect 4 "$program" verify --repair "$config"
+    expect 0 "$program" cluster "$config"
+    cmp "$work/whole/shard-000011.h5" "$folder/shard-000011.h5" || complain "the shard was not made again"
+    ;;
+  plan)
+    expect 0 "$program" collect "$config" --dry-run --images 1281167 --ranks 64 --rate 100
+    says "collect, 1281167 images on 64 ranks of 1 threads"
+    says "writes +[0-9.]+ GB in 20019 files of .* 7687002 rows"
+    says "time +3 min 20 s: the busiest rank has 20032 images, at 100.0 a second \(--rate\)"
+    expect 0 "$program" collect "$config" --dry-run
+    says "time +unknown"
+    expect 2 "$program" collect "$config" --rate 100
+    expect 0 "$program" collect "$config"
+    expect 0 "$program" collect "$config" --dry-run
+    says "as the finished collect made"
+    ;;
+  pictures)
+    mkdir -p "$work/set/ant" "$work/set/bee"
+    golden=$here/../golden/images
+    cp "$golden/colour.png" "$work/set/ant/one.png"
+    cp "$golden/colour.png" "$work/set/bee/two.png"
+    cp "$golden/grey.png" "$work/set/ant/three.png"
+    cp "$golden/grey.png" "$work/set/ant/four.png"
+    : >"$work/set/bee/empty.png"
+    head -c 200 "$golden/colour_420.jpg" >"$work/set/bee/cut.jpg"
+    echo text >"$work/set/bee/notes.txt"
+    pictures=(--set data.calibration.source="$work/set" --set data.calibration.count=0)
+    expect 4 "$program" images "$config" "${pictures[@]}" --set data.train.source= --set data.validation.source=
+    says "1 files are no pictures by their names and are left out: bee/notes.txt"
+    says "1 files are empty and cannot be decoded: bee/empty.png"
+    says "2 of 6 pictures cannot be decoded"
+    says "bee/cut.jpg: damaged JPEG"
+    says "1 pictures are there with different labels"
+    says "ant/one.png \(label 0\) = bee/two.png \(label 1\)"
+    says "1 pictures are there more than once"
+    says "ant/four.png \(label 0\) = ant/three.png"
+    rm "$work/set/bee"/{empty.png,cut.jpg,two.png}
+    cp "$golden/grey_alpha.png" "$work/set/bee/"
+    expect 0 "$program" images "$config" "${pictures[@]}" --set data.train.source= --set data.validation.source=
+    ;;
   manifest_cut)
     expect 0 "$program" collect "$config"
     truncate -s 100 "$FAULT_STORE"/collect-*/manifest.json

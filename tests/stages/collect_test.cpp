@@ -6,6 +6,10 @@
 #include <fstream>
 #include <set>
 
+#include "core/error.h"
+#include "model/vit_params.h"
+#include "stages/collect/collect_plan.h"
+#include "store/activation_shard.h"
 #include "tests/stages/small_run.h"
 
 namespace moextract::stages::test {
@@ -43,6 +47,96 @@ TEST(ChooseTokens, AreDifferentAscendingAndInRange) {
   params.tokens_per_image = 0;
   params.class_token = ClassToken::sampled;
   EXPECT_EQ(choose_tokens(params, vit, "x").size(), 197u);
+}
+
+TEST(Collect, BytesDoNotDependOnRanksThreadsOrMemory) {
+  const SmallRun small;
+  const auto whole = content(run_stages(small.config({}), 1, 1, {"collect"}).at("collect"));
+  int store = 0;
+  const auto expect_same = [&](int ranks, int threads, const std::vector<std::string>& settings) {
+    const RunConfig config = small.config(settings, "store" + std::to_string(++store));
+    EXPECT_EQ(content(run_stages(config, ranks, threads, {"collect"}).at("collect")), whole)
+        << ranks << " ranks, " << threads << " threads";
+  };
+  for (const int ranks : {1, 2, 3, 4, 5}) expect_same(ranks, 2, {});  // the fifth has no shard
+  for (const int threads : {2, 3, 7}) expect_same(1, threads, {});
+  expect_same(1, 4, {"collect.decode_threads=2"});
+  expect_same(2, 2, {"collect.decode_threads=9", "collect.memory_gb=0"});
+}
+
+TEST(Collect, StoresTheTapsThatAreAskedFor) {
+  const SmallRun small;
+  const auto read = [](const std::filesystem::path& folder, store::Tap tap) {
+    const store::ShardReader shard(folder / "shard-000001.h5");
+    std::vector<std::uint16_t> rows(static_cast<std::size_t>(shard.rows() * shard.width(1, tap)));
+    if (!rows.empty()) shard.read_rows(1, tap, 0, shard.rows(), rows);
+    return rows;
+  };
+  const auto both = run_stages(small.config({}), 1, 1, {"collect"}).at("collect");
+  const auto x = run_stages(small.config({"collect.taps=x"}), 1, 2, {"collect"}).at("collect");
+  const auto h =
+      run_stages(small.config({"collect.taps=h", "collect.compression=deflate"}), 2, 1, {"collect"}).at("collect");
+  EXPECT_EQ(read(x, store::Tap::x), read(both, store::Tap::x));
+  EXPECT_EQ(read(h, store::Tap::h), read(both, store::Tap::h));
+  EXPECT_TRUE(read(x, store::Tap::h).empty());
+  EXPECT_TRUE(read(h, store::Tap::x).empty());
+  EXPECT_EQ(std::set({x, h, both}).size(), 3u) << "other settings, other artefacts";
+  // What is not recorded is missed before anything runs, with the key to change.
+  const auto message = [&](const std::string& taps, const std::string& stage, const std::string& tap) -> std::string {
+    try {
+      Pipeline(small.config({"collect.taps=" + taps, "cluster.tap=" + tap})).nodes_of(stage);
+    } catch (const UserError& error) {
+      EXPECT_EQ(error.code(), ExitCode::config);
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(message("x", "collect", "h"), "");
+  EXPECT_EQ(message("x", "cluster", "x"), "");
+  EXPECT_NE(message("x", "cluster", "h").find("cluster needs h"), std::string::npos) << message("x", "cluster", "h");
+  EXPECT_NE(message("x", "cluster", "h").find("cluster.tap"), std::string::npos);
+  EXPECT_NE(message("h", "assemble", "h").find("assemble needs x"), std::string::npos) << message("h", "assemble", "h");
+  EXPECT_NE(message("h", "run", "h").find("set collect.taps to both"), std::string::npos);
+}
+
+TEST(Collect, PlanIsWhatTheRunWrites) {
+  const SmallRun small;
+  const RunConfig config = small.config({});
+  const std::filesystem::path folder = run_stages(config, 1, 1, {"collect"}).at("collect");
+  const Pipeline pipeline(config);
+  const CollectPlan plan = plan_collect(config.collect, pipeline.description(), 4, {.images = 60});
+  EXPECT_EQ(plan.files, 4);
+  EXPECT_EQ(plan.rows, 60 * 8);
+  EXPECT_EQ(plan.bytes, 60 * 8 * (2 * (16 + 32) * 2 + 12));
+  double bytes = 0;
+  for (const auto& [name, hash] : content(folder))
+    bytes += static_cast<double>(std::filesystem::file_size(folder / name));
+  EXPECT_GT(bytes, plan.bytes);
+  EXPECT_LT(bytes, plan.bytes + 4 * 16e3) << "HDF5's own is a few KB a file";
+}
+
+TEST(Collect, PlanOfImageNetOn64Ranks) {
+  // DeiT-B, 16 tokens an image: the numbers of docs/scaling.md, by hand.
+  const auto named = model::find_named_vit("deit_base_patch16_224");
+  ASSERT_TRUE(named);
+  const model::ModelDescription model{named->name, named->vit, named->preprocess};
+  CollectParams params;
+  const CollectPlan plan =
+      plan_collect(params, model, 8, {.images = 1281167, .ranks = 64, .threads = 16, .rank_rate = 1000});
+  EXPECT_EQ(plan.rows, 1281167 * 16);
+  EXPECT_EQ(plan.files, 5005);                                           // of 256 images
+  EXPECT_EQ(plan.bytes, 1281167.0 * 16 * (12 * (768 + 3072) * 2 + 12));  // 1.89 TB
+  EXPECT_EQ(plan.rank_images, 79 * 256);                                 // 5005 shards on 64 ranks
+  ASSERT_TRUE(plan.seconds);
+  EXPECT_DOUBLE_EQ(*plan.seconds, 20.224);
+  EXPECT_EQ(plan.underway, micro_batch_bytes(params, model, 8) * 60);  // what 1 GB holds; between 17 and 65
+  EXPECT_EQ(micro_batch_bytes(params, model, 8), 8.0 * (3 * 224 * 224 * 4 + 16 * 12 * (768 + 3072) * 2));
+  params.memory_gb = 0;
+  EXPECT_EQ(micro_batches_underway(params, model, 8, 16), 17);
+  params.memory_gb = 1000;
+  EXPECT_EQ(micro_batches_underway(params, model, 8, 16), 65);
+  params.taps = CollectTaps::x;
+  EXPECT_EQ(plan_collect(params, model, 8, {.images = 100}).bytes, 100.0 * 16 * (12 * 768 * 2 + 12));
 }
 
 TEST(Collect, KeepsFinishedShardsAndMakesBrokenOnesAgain) {
