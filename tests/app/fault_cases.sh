@@ -232,7 +232,7 @@ case $case_name in
     says "1 pictures are there more than once"
     says "ant/four.png \(label 0\) = ant/three.png"
     rm "$work/set/bee"/{empty.png,cut.jpg,two.png}
-    cp "$golden/grey_alpha.png" "$work/set/bee/"
+    cp "$golden/colour_420.jpg" "$work/set/bee/"
     expect 0 "$program" images "$config" "${pictures[@]}" --set data.train.source= --set data.validation.source=
     ;;
   manifest_cut)
