@@ -52,7 +52,9 @@ void check_clusters(const fs::path& folder, const json& counts) {
     if (static_cast<std::int64_t>(clusters.labels.size()) != rows)
       fail(ExitCode::input, "{} holds {} labels for {} rows", file, clusters.labels.size(), rows);
     std::vector<std::int64_t> sizes(static_cast<std::size_t>(clusters.k), 0);
-    for (const std::int32_t label : clusters.labels) ++sizes[static_cast<std::size_t>(label)];
+    for (const std::int32_t label : clusters.labels) {
+      if (label >= 0) ++sizes[static_cast<std::size_t>(label)];  // -1: noise that was dropped
+    }
     if (clusters.summary.value("sizes", std::vector<std::int64_t>{}) != sizes)
       fail(ExitCode::input, "{}: its sizes are not the counts of its labels", file);
   }

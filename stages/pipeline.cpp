@@ -4,6 +4,7 @@
 
 #include "config/render.h"
 #include "core/error.h"
+#include "model/vit.h"
 #include "run/progress.h"
 #include "stages/collect/collect_plan.h"
 #include "stages/evaluate/evaluate.h"
@@ -230,26 +231,47 @@ void Pipeline::need_taps(const std::string& stage) const {
 void Pipeline::add_cluster() {
   const auto tokens = static_cast<std::int64_t>(choose_tokens(config_.collect, description_.vit, "").size());
   const std::int64_t rows = images("calibration")->size() * tokens;
-  const std::int64_t width = config_.cluster.tap == store::Tap::h ? description_.vit.hidden : description_.vit.width;
-  const double memory =
-      static_cast<double>(config_.cluster.block_rows * width * 2 + rows * 4 +
-                          config_.cluster.kmeans.init_sample * width * 12 + config_.cluster.kmeans.k * width * 24);
-  add_node("cluster", kClusterVersion, {{"cluster", section("cluster")}}, {{"collect", key("collect")}}, {"collect"},
-           fmt::format("k-means, k = {}, {} layers, {} rows of {} float16 values each; about {} of memory a rank",
-                       config_.cluster.kmeans.k, description_.vit.depth, rows, width, bytes_text(memory)),
+  const ClusterParams& params = config_.cluster;
+  const std::int64_t x = description_.vit.width, h = description_.vit.hidden;
+  const std::int64_t width = params.tap == ClusterTap::h ? h : params.tap == ClusterTap::both ? x + h : x;
+  const std::int64_t kept = rows * width * 2 <= params.keep_bytes ? rows * width * 2 : 0;
+  const std::int64_t work = params.method == ClusterMethod::hdbscan
+                                ? std::min(params.hdbscan.sample_rows, rows) * (width * 14 + 600)
+                                : params.kmeans.init_sample * width * 12 + most_clusters(params) * width * 24;
+  const double memory = static_cast<double>(params.block_rows * width * 2 + rows * 4 + kept + work);
+  add_node("cluster", kClusterVersion, {{"cluster", settings_in_use(params, section("cluster"))}},
+           {{"collect", key("collect")}}, {"collect"},
+           fmt::format("{}, {} layers, {} rows of {} float16 values each; at most about {} of memory a rank",
+                       method_text(params), description_.vit.depth, rows, width, bytes_text(memory)),
            [this](run::Context& context, const fs::path& folder) {
-             return cluster_layers(config_.cluster, {shards(), description_.vit.depth}, context, folder);
+             const ClusterInputs inputs{shards(), description_.vit.depth,
+                                        [this](std::int64_t layer) { return output_layer(layer); }};
+             return cluster_layers(config_.cluster, inputs, context, folder);
            });
 }
 
+OutputLayer Pipeline::output_layer(std::int64_t layer) {
+  const std::string prefix = model::mlp_prefix(layer);
+  const at::Tensor weight = dense().tensors.at(prefix + "fc2.weight").to(at::kFloat).contiguous();
+  OutputLayer output{.width = weight.size(0), .hidden = weight.size(1), .weight = {}, .bias = {}};
+  output.weight.assign(weight.const_data_ptr<float>(), weight.const_data_ptr<float>() + weight.numel());
+  if (const auto found = dense().tensors.find(prefix + "fc2.bias"); found != dense().tensors.end()) {
+    const at::Tensor bias = found->second.to(at::kFloat).contiguous();
+    output.bias.assign(bias.const_data_ptr<float>(), bias.const_data_ptr<float>() + bias.numel());
+  }
+  return output;
+}
+
 void Pipeline::add_moments() {
-  if (config_.cluster.tap != store::Tap::x) {
+  if (config_.cluster.tap != ClusterTap::x) {
     fail(ExitCode::config,
          "cluster.tap: assemble.method least_squares routes to the nearest centroid of the inputs: set cluster.tap to "
          "x");
   }
   const data::ImageSet& set = need_images("calibration", "moments");
-  const double bytes = moment_bytes(config_.cluster.kmeans.k, description_.vit.hidden, description_.vit.width);
+  const std::int64_t most = most_clusters(config_.cluster);  // HDBSCAN: the data decide
+  const double bytes =
+      moment_bytes(most > 0 ? most : config_.cluster.kmeans.k, description_.vit.hidden, description_.vit.width);
   std::vector<std::string> needs = dense_needs_;
   needs.emplace_back("cluster");
   add_node("moments", kMomentsVersion,

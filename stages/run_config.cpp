@@ -119,7 +119,7 @@ config::FieldList field_list(RunConfig& c) {
   describe(root.section("data", "Image sets"), c.data);
   describe(root.section("train", "Training from scratch; only where model.weights is empty"), c.train);
   describe(root.section("collect", "Recording activations"), c.collect);
-  describe(root.section("cluster", "k-means on the recorded activations"), c.cluster);
+  describe(root.section("cluster", "k-means or HDBSCAN on the recorded activations"), c.cluster);
   describe(root.section("moments", "Second moments of what the router sends to each expert; method least_squares only"),
            c.moments);
   describe(root.section("assemble", "Cutting experts out of the MLPs"), c.assemble);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "cluster/balancer.h"
 #include "cluster/centroid_grid.h"
 #include "cluster/distances.h"
 #include "cluster/kmeans_init.h"
@@ -34,6 +35,10 @@ void check(const KMeansParams& params) {
   }
   if (!(params.inertia_tolerance >= 0)) {
     fail(ExitCode::config, "k-means: inertia_tolerance is {}, but must be 0 or more", params.inertia_tolerance);
+  }
+  if (!(params.balance >= 0) || std::isinf(params.balance)) {
+    fail(ExitCode::config, "k-means: balance is {}, but must be 0 (any sizes) or the excess that is allowed",
+         params.balance);
   }
   require_at_least_one(params.init_rounds, "init_rounds");
   if (!(params.init_oversampling > 0 && params.init_oversampling <= 1000)) {
@@ -65,8 +70,9 @@ void check_given(const KMeansParams& params, std::int64_t dimension) {
 void check_state(const KMeansState& state, const KMeansParams& params, std::int64_t dimension) {
   const auto size = static_cast<std::size_t>(params.k * dimension);
   if (state.centroids.size() != size || (state.iteration > 0) != (state.previous.size() == size) ||
-      state.best.size() != (state.start > 0 ? size : 0) || state.start < 0 || state.start >= params.n_init ||
-      state.iteration != static_cast<std::int64_t>(state.history.size())) {
+      state.best.size() != (state.start > 0 ? size : 0) ||
+      (!state.balancer.empty() && state.balancer.size() != Balancer::state_size(params.k)) || state.start < 0 ||
+      state.start >= params.n_init || state.iteration != static_cast<std::int64_t>(state.history.size())) {
     fail(ExitCode::resume,
          "k-means: the state to go on from does not belong to {} clusters of dimension {} and {} starts: begin anew",
          params.k, dimension, params.n_init);
@@ -75,11 +81,11 @@ void check_state(const KMeansState& state, const KMeansParams& params, std::int6
 
 // Labels and inertia of centroids that are final.
 KMeansFit only_assign(const RowSource& source, KMeansParams params, const RowSurvey& facts, comm::Communicator& comm,
-                      Workers& workers, const std::vector<float>& centroids) {
+                      Workers& workers, const std::vector<float>& centroids, const std::vector<double>& prices) {
   params.max_iterations = 0;
   params.empty = EmptyClusters::keep;
   const KMeansHooks none;
-  return Lloyd(source, params, facts, comm, workers, none).run({.centroids = centroids});
+  return Lloyd(source, params, facts, comm, workers, none).only_assign(centroids, prices);
 }
 
 }  // namespace
@@ -124,7 +130,7 @@ KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communi
     if (goes_on) {
       state = *resumed;
       if (!state.best.empty()) {
-        best = only_assign(source, params, facts, comm, workers, state.best);
+        best = only_assign(source, params, facts, comm, workers, state.best, state.best_prices);
         best.model.history = state.best_history;
         best.model.converged = state.best_converged;
         best.model.empty_refilled = state.best_refilled;
@@ -135,7 +141,8 @@ KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communi
                .best = best.model.centroids,
                .best_history = best.model.history,
                .best_converged = best.model.converged,
-               .best_refilled = best.model.empty_refilled};
+               .best_refilled = best.model.empty_refilled,
+               .best_prices = best.model.prices};
     }
     Lloyd lloyd(source, params, facts, comm, workers, hooks);
     if (!goes_on) lloyd.begin(state);
@@ -153,7 +160,7 @@ std::vector<std::int32_t> predict(const KMeansModel& model, const RowSource& sou
          model.dimension);
   }
   const std::vector<float> centroids = on_the_grid(model.centroids, "the clusters'");
-  const NearestCentroids nearest(centroids, model.k, model.dimension);
+  const NearestCentroids nearest(centroids, model.k, model.dimension, {}, model.prices);
   struct Bench {
     NearestScratch scratch;
     std::vector<float> row;

@@ -44,6 +44,8 @@ struct KMeansParams {
   std::vector<float> initial = {};  ///< [k, dimension] for KMeansInit::given, on the grid or brought to it
   std::int64_t init_rounds = 5;     ///< of k-means||
   double init_oversampling = 2;     ///< candidates a round, times k, of k-means||
+  /// Balanced clusters: the largest holds at most 1 + balance times the mean (rows by their weights); 0: any sizes.
+  double balance = 0;
   std::int64_t bounds_bytes = std::int64_t{1} << 30;  ///< most memory for distance bounds (2 * k a local row); 0: none
 };
 
@@ -65,11 +67,13 @@ struct KMeansState {
   std::vector<KMeansIteration> history = {};
   std::int64_t empty_refilled = 0;
   bool converged = false;
+  std::vector<double> balancer = {};  ///< what Balancer::state() gives; empty unless balanced
   // Of the best of the starts before; empty for the first start.
   std::vector<float> best = {};  ///< its final centroids
   std::vector<KMeansIteration> best_history = {};
   bool best_converged = false;
   std::int64_t best_refilled = 0;
+  std::vector<double> best_prices = {};
 };
 
 struct KMeansModel {
@@ -80,6 +84,8 @@ struct KMeansModel {
   bool converged = false;
   std::int64_t empty_refilled = 0;  ///< times that an empty cluster was given the farthest row
   std::vector<KMeansIteration> history;
+  /// [k], balanced clusters alone, 0 and more: a row's cluster is the one with the least squared distance + price.
+  std::vector<double> prices = {};
 };
 
 /// Thrown by fit() on all ranks when one was asked to stop, after the state was handed out.
@@ -125,6 +131,12 @@ struct KMeansFit {
 /// differ). In contrived cases (a refilled cluster keeps emptying another) a final cluster may have size 0.
 /// `spherical`: rows are brought to unit length, rounded to multiples of 2^-24 (rows of zeros stay zero); centroids are
 /// means brought to unit length; distances are Euclidean between these: squared, 2 - 2 cosine.
+///
+/// `balance`: rows go to the cluster with the least squared distance + price, a price for each cluster (a power
+/// diagram: Aurenhammer, Hoffmann and Aronov 1998). Prices rise in clusters that are too large and fall in those that
+/// are too small, a step an iteration; when the centroids have come to rest, further passes change prices alone until
+/// the largest cluster is within the limit, up to 100 passes; then the evenest prices seen are taken. Many equal rows
+/// cannot be parted and may keep a cluster too large. Bounds are not kept. Inertia is that of the distances alone.
 ///
 /// Rows may have weights (row_source.h). The result is that of repeating each row so often.
 ///

@@ -63,7 +63,8 @@ Lloyd::Lloyd(const RowSource& source, const KMeansParams& params, const RowSurve
       pass_(source, workers),
       sums_(params.k, survey.dimension, std::max(survey.rows, survey.weight), largest_value(params, survey),
             workers.size()),
-      bounds_(source.local_rows(), params.k, params.bounds_bytes),
+      bounds_(source.local_rows(), params.k, params.balance > 0 ? 0 : params.bounds_bytes),
+      balancer_(params.k, params.balance),
       labels_(static_cast<std::size_t>(source.local_rows()), -1),
       benches_(static_cast<std::size_t>(workers.size()), Bench(params.k, survey.dimension)) {
   words_.resize(sums_.words() + static_cast<std::size_t>(2 * params.k) + extra_count);
@@ -86,13 +87,19 @@ KMeansFit Lloyd::run(KMeansState state) {
   bool labels_are_final = false;
   std::vector<float>& centroids = state.centroids;
   // Resumed: the labels of the iteration before, so that the statistics count the same rows as moved.
-  if (!state.previous.empty()) assign(state.previous);
+  if (!state.previous.empty()) {
+    balancer_.restore_previous(state.balancer);
+    assign(state.previous);
+    balancer_.restore(state.balancer);
+  }
 
   for (std::int64_t number = state.iteration + 1; number <= params_.max_iterations && !model.converged; ++number) {
     const auto start = std::chrono::steady_clock::now();
     assignment = assign(centroids);
     std::vector<float> moved_centroids = means(centroids, assignment);
     model.empty_refilled += refill_empty(centroids, assignment, moved_centroids);
+    const bool even = balancer_.is_even(assignment.weights);
+    balancer_.update(assignment.weights, assignment.inertia / static_cast<double>(weight_));
     const auto [smallest, largest] = std::minmax_element(assignment.sizes.begin(), assignment.sizes.end());
     const std::vector<double> shifts = movements(centroids, moved_centroids, params_.k);
     const KMeansIteration iteration{
@@ -104,11 +111,12 @@ KMeansFit Lloyd::run(KMeansState state) {
         .largest = *largest,
         .seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
     // Decided from reduced numbers only, so all ranks stop together.
-    model.converged =
+    const bool at_rest =
         iteration.shift <= params_.tolerance * std::sqrt(assignment.inertia / static_cast<double>(weight_)) ||
         (params_.inertia_tolerance > 0 && !model.history.empty() &&
          model.history.back().inertia - iteration.inertia <= params_.inertia_tolerance * iteration.inertia);
-    labels_are_final = moved_centroids == centroids;
+    model.converged = at_rest && even;
+    labels_are_final = moved_centroids == centroids && !balancer_.is_on();
     state.previous = std::exchange(centroids, std::move(moved_centroids));
     model.history.push_back(iteration);
     report(iteration);
@@ -117,6 +125,7 @@ KMeansFit Lloyd::run(KMeansState state) {
       state.history = model.history;
       state.empty_refilled = model.empty_refilled;
       state.converged = model.converged;
+      state.balancer = balancer_.state();
       hand_out(state, assignment.stop);
     }
   }
@@ -129,11 +138,45 @@ KMeansFit Lloyd::run(KMeansState state) {
     model.empty_refilled += refilled;
     labels_are_final = refilled == 0;
   }
+  if (balancer_.is_on()) balance(centroids, assignment);
   comm_.agree(callback_error_);
 
+  model.prices = balancer_.prices();
   model.sizes = std::move(assignment.sizes);
   model.inertia = assignment.inertia;
   model.centroids = std::move(centroids);
+  return {std::move(model), labels_};
+}
+
+// Centroids stay, prices change, until the largest cluster is within its limit.
+void Lloyd::balance(std::span<const float> centroids, Assignment& assignment) {
+  constexpr int kPasses = 100;
+  std::int64_t least = 0;
+  std::vector<double> best;
+  for (int pass = 0; pass < kPasses && !balancer_.is_even(assignment.weights); ++pass) {
+    const std::int64_t largest = *std::max_element(assignment.weights.begin(), assignment.weights.end());
+    if (best.empty() || largest < least) {
+      least = largest;
+      best = balancer_.prices();
+    }
+    balancer_.update(assignment.weights, assignment.inertia / static_cast<double>(weight_));
+    assignment = assign(centroids);
+  }
+  if (best.empty() || *std::max_element(assignment.weights.begin(), assignment.weights.end()) <= least) return;
+  balancer_.set_prices(best);
+  assignment = assign(centroids);
+}
+
+KMeansFit Lloyd::only_assign(const std::vector<float>& centroids, const std::vector<double>& prices) {
+  if (!prices.empty()) balancer_.set_prices(prices);
+  Assignment assignment = assign(centroids);
+  KMeansModel model;
+  model.k = params_.k;
+  model.dimension = dimension_;
+  model.centroids = centroids;
+  model.sizes = std::move(assignment.sizes);
+  model.inertia = assignment.inertia;
+  model.prices = prices;
   return {std::move(model), labels_};
 }
 
@@ -153,7 +196,7 @@ Lloyd::Assignment Lloyd::assign(std::span<const float> centroids) {
       centre_[j] = to_centroid_grid(sum / static_cast<double>(k));
     }
   }
-  const NearestCentroids nearest(centroids, params_.k, dimension_, centre_);
+  const NearestCentroids nearest(centroids, params_.k, dimension_, centre_, balancer_.prices());
   if (!assigned_to_.empty()) {
     std::vector<double> moved = movements(assigned_to_, centroids, params_.k);
     for (double& length : moved) length *= 1 + 1e-9;

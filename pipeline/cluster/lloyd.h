@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "cluster/balancer.h"
 #include "cluster/bound_table.h"
 #include "cluster/exact_sums.h"
 #include "cluster/kmeans.h"
@@ -25,6 +26,9 @@ class Lloyd {
 
   /// Collective. Goes on from `state` (its centroids, [k, dimension]) to convergence or the last iteration.
   KMeansFit run(KMeansState state);
+
+  /// Collective. Labels, sizes and inertia of centroids that are final, with the prices of balanced ones.
+  KMeansFit only_assign(const std::vector<float>& centroids, const std::vector<double>& prices);
 
  private:
   // Numbers that travel with the sums.
@@ -50,6 +54,7 @@ class Lloyd {
   };
 
   Assignment assign(std::span<const float> centroids);
+  void balance(std::span<const float> centroids, Assignment& assignment);
   void pass_over_rows(const NearestCentroids& nearest, std::span<std::int64_t> sizes, std::span<std::int64_t> weights,
                       std::int64_t& moved);
   void assign_tile(const NearestCentroids& nearest, const TileView& tile, int worker);
@@ -77,6 +82,7 @@ class Lloyd {
   TilePass pass_;
   ExactSums sums_;
   BoundTable bounds_;
+  Balancer balancer_;
   std::vector<float> centre_, assigned_to_;
   std::vector<std::int32_t> labels_;
   std::vector<Bench> benches_;       // one a worker

@@ -59,7 +59,7 @@ NearestScratch::NearestScratch(std::int64_t k, std::int64_t dimension, std::int6
 }
 
 NearestCentroids::NearestCentroids(std::span<const float> centroids, std::int64_t k, std::int64_t dimension,
-                                   std::span<const float> centre)
+                                   std::span<const float> centre, std::span<const double> prices)
     : kernels_(kernels()),
       k_(k),
       padded_k_((k + kPanelCentroids - 1) / kPanelCentroids * kPanelCentroids),
@@ -82,11 +82,12 @@ NearestCentroids::NearestCentroids(std::span<const float> centroids, std::int64_
   units_.assign(padded, 0);
   norms_.assign(padded, 0);
   errors_.assign(padded, 0);
-  for (std::int64_t c = 0; c < k; ++c) add_centroid(c);
+  MOEX_ASSERT(prices.empty() || prices.size() == static_cast<std::size_t>(k), "prices are not [k]");
+  for (std::int64_t c = 0; c < k; ++c) add_centroid(c, prices.empty() ? 0 : prices[static_cast<std::size_t>(c)]);
   spread_ = std::sqrt(spread_ / static_cast<double>(k));
 }
 
-void NearestCentroids::add_centroid(std::int64_t c) {
+void NearestCentroids::add_centroid(std::int64_t c, double price) {
   const float* values = centroids_.data() + c * dimension_;
   // Exact: both lie on the grid and below 2^17.
   double squares = 0, largest = 0;
@@ -98,7 +99,10 @@ void NearestCentroids::add_centroid(std::int64_t c) {
     const std::int64_t fixed = centroid_to_fixed(values[j]);
     exact += static_cast<__int128>(fixed) * fixed;
   }
+  // Whole numbers of 2^-36, as exact as a double is; the same numbers below, where they are rounded to float.
+  const double whole_price = std::rint(std::ldexp(price, 36));
   exact_squares_.push_back(exact);
+  exact_offsets_.push_back(exact + (static_cast<__int128>(whole_price) << 36));
   spread_ += squares;
   const double length = std::sqrt(squares) * (1 + 1e-9);
   const int exponent = rounding_exponent(length, largest, dimension_);
@@ -113,7 +117,7 @@ void NearestCentroids::add_centroid(std::int64_t c) {
     row[j] = static_cast<std::int16_t>(whole);
     panel[j / 2 * 2 * kPanelCentroids + j % 2] = row[j];
   }
-  squares_[c] = static_cast<float>(squares);
+  squares_[c] = static_cast<float>(squares + std::ldexp(whole_price, -36));
   units_[c] = std::ldexp(2.0f, -exponent);
   norms_[c] = round_up(length);
   errors_[c] = round_up(std::sqrt(lost) / scale * (1 + 1e-9));
@@ -205,7 +209,7 @@ std::int32_t NearestCentroids::decide(std::span<const float> row, std::span<cons
   std::vector<double> lower(candidates.size());
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const std::int32_t c = candidates[i];
-    const double squares = std::ldexp(static_cast<double>(exact_squares_[c]), -72);
+    const double squares = std::ldexp(static_cast<double>(exact_offsets_[c]), -72);
     const double score = squares - 2 * product(row, centroids_.data() + c * dimension_);
     const double slack = doubt * (squares + 2 * length * std::sqrt(squares)) * (1 + 1e-9);
     lower[i] = score - slack;
@@ -228,7 +232,7 @@ std::int32_t NearestCentroids::decide(std::span<const float> row, std::span<cons
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     if (lower[i] > best) continue;
     const std::int32_t c = candidates[i];
-    const __int128 score = exact_score(exact_squares_[c], exact_product(row, centroids_.data() + c * dimension_));
+    const __int128 score = exact_score(exact_offsets_[c], exact_product(row, centroids_.data() + c * dimension_));
     if (label >= 0 && score >= least) continue;
     least = score;
     label = c;

@@ -53,9 +53,11 @@ class NearestScratch {
 class NearestCentroids {
  public:
   /// `centroids` [k, dimension] lie on the grid (centroid_grid.h); so does `centre` [dimension], any point near the
-  /// rows: the nearer, the sharper the fast step. The mean of the centroids if empty.
+  /// rows: the nearer, the sharper the fast step. The mean of the centroids if empty. `prices` [k] or empty, finite and
+  /// not negative, are added to the squared distances, after rounding to multiples of 2^-36: nearest then means the
+  /// least sum, and scores hold the price.
   NearestCentroids(std::span<const float> centroids, std::int64_t k, std::int64_t dimension,
-                   std::span<const float> centre = {});
+                   std::span<const float> centre = {}, std::span<const double> prices = {});
 
   std::int64_t size() const { return k_; }
   /// k up to a multiple of kPanelCentroids: the length of a row of bounds.
@@ -95,7 +97,7 @@ class NearestCentroids {
   std::int32_t decide(std::span<const float> row, std::span<const std::int32_t> candidates,
                       NearestScratch& scratch) const;
 
-  /// Exact squared length of a centroid in units of 2^-72.
+  /// Exact squared length of a centroid in units of 2^-72, without the price.
   __int128 exact_squares(std::int64_t c) const { return exact_squares_[static_cast<std::size_t>(c)]; }
 
  private:
@@ -103,7 +105,7 @@ class NearestCentroids {
   void multiply(std::span<const RoundedRow> rows, NearestScratch& scratch) const;
   RowScores bound(const RoundedRow& row, std::size_t i, NearestScratch& scratch) const;
   ScoreTerms terms(const RoundedRow& row) const;
-  void add_centroid(std::int64_t c);
+  void add_centroid(std::int64_t c, double price);
 
   const ProductKernels& kernels_;
   std::int64_t k_, padded_k_, dimension_, depth_;
@@ -111,7 +113,7 @@ class NearestCentroids {
   std::vector<float> centroids_, centre_;
   std::vector<std::int16_t> panels_, rounded_;           // two layouts of the same values
   std::vector<float> squares_, units_, norms_, errors_;  // [padded_k]
-  std::vector<__int128> exact_squares_;                  // [k]
+  std::vector<__int128> exact_squares_, exact_offsets_;  // [k]; with the price
 };
 
 }  // namespace moextract::cluster

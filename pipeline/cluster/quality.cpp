@@ -130,7 +130,7 @@ ClusterQuality measure_quality(const KMeansModel& model, const RowSource& source
   }
   std::vector<float> centroids;
   for (const float value : model.centroids) centroids.push_back(to_centroid_grid(static_cast<double>(value)));
-  const NearestCentroids nearest(centroids, model.k, model.dimension);
+  const NearestCentroids nearest(centroids, model.k, model.dimension, {}, model.prices);
   NearestScratch scratch(model.k, model.dimension, 1);
   std::vector<std::int32_t> labels;
   const auto d = static_cast<std::size_t>(model.dimension);

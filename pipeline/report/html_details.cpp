@@ -79,12 +79,6 @@ std::string key(const std::string& css_class, const std::string& text, bool bar 
                      escape_html(text));
 }
 
-std::string range_text(const std::vector<std::int64_t>& values) {
-  if (values.empty()) return "-";
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  return *least == *most ? count_text(*least) : count_text(*least) + " to " + count_text(*most);
-}
-
 std::string pairs_table(const TextPairs& pairs, const char* left, const char* right) {
   HtmlTable table({{left}, {right}}, false);
   for (const auto& [name, value] : pairs) {
@@ -155,31 +149,6 @@ std::string vbp_section(const Results& results, int& figures) {
                     count_text(hidden), percent_text(ratio(static_cast<double>(kept), static_cast<double>(hidden))))),
                 figures) +
          "</section>\n";
-}
-
-std::string clusters_section(const Results& results, int& figures) {
-  if (results.clusters.empty()) return {};
-  std::string panels = "<div class=\"panels\">\n";
-  bool all_converged = true;
-  for (const Clustering& c : results.clusters) {
-    if (c.converged == false) all_converged = false;
-    std::string name = "Layer " + count_text(c.layer);
-    if (!c.tap.empty()) name += ", " + c.tap;
-    const char* state = !c.converged ? "" : *c.converged ? ", converged" : ", stopped before convergence";
-    panels += fmt::format(
-        "<div class=\"panel-box\"><b>{}</b>{}k = {}, {} rows<br>inertia {}<br>{} {}{}<br>cluster sizes "
-        "{}</div>\n",
-        escape_html(name),
-        c.history.empty() ? "<br>" : draw_sparkline(c.history, name + ": inertia after each iteration"),
-        count_text(c.k), count_text(c.rows), escape_html(short_text(c.inertia)), count_text(c.iterations),
-        c.iterations == 1 ? "iteration" : "iterations", state, escape_html(range_text(c.sizes)));
-  }
-  ++figures;
-  return fmt::format(
-      "<section>\n<h2>Clustering</h2>\n<figure>{}</div>\n<figcaption><b>Figure {}.</b> k-means of each layer: inertia "
-      "after each "
-      "iteration, from its highest to its lowest value.{}</figcaption></figure>\n</section>\n",
-      panels, figures, all_converged ? "" : " Not every layer converged within the iterations allowed.");
 }
 
 std::string finetune_section(const Results& results, int& figures) {

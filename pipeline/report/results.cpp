@@ -174,6 +174,31 @@ Variant parse_variant(const Node& node) {
   return variant;
 }
 
+Clustering parse_clustering(const Node& node) {
+  Clustering c{node.count("layer"),      node.count("k"),      node.count("rows"),
+               node.count("iterations"), node.text("tap"),     node.number("inertia"),
+               node.flag("converged"),   node.counts("sizes"), node.numbers("history")};
+  c.method = node.text("method");
+  c.silhouette = node.node("quality").number("silhouette");
+  c.davies_bouldin = node.node("quality").number("davies_bouldin");
+  c.seed_agreement = node.node("seed_agreement").number("mean");
+  const Node automatic = node.node("automatic_k");
+  c.criterion = automatic.text("criterion");
+  for (const Node& tried : automatic.nodes("tried"))
+    c.tried.push_back({tried.count("k"), tried.number("score"), tried.number("error")});
+  c.clusters_found = node.count("clusters_found");
+  c.sampled_rows = node.count("sampled_rows");
+  c.noise_rows = node.count("noise_rows");
+  c.held_back_rows = node.node("held_back").count("rows");
+  c.held_back_ari = node.node("held_back").number("ari");
+  c.held_back_noise = node.node("held_back").number("same_noise");
+  for (const Node& one : node.nodes("tree")) {
+    c.tree.push_back({one.count("id"), one.count("parent"), one.count("size"), one.count("label"), one.number("birth"),
+                      one.number("death")});
+  }
+  return c;
+}
+
 void flatten(const Json& json, const std::string& path, TextPairs& pairs) {
   if (json.is_object() && !json.empty()) {
     for (const auto& [key, value] : json.items()) flatten(value, path.empty() ? key : path + "." + key, pairs);
@@ -282,11 +307,7 @@ Results parse_results(const Json& json) {
   for (const Node& node : root.nodes("vbp_layers")) {
     results.vbp_layers.push_back({node.count("layer"), node.count("hidden"), node.count("kept")});
   }
-  for (const Node& node : root.nodes("clusters")) {
-    results.clusters.push_back({node.count("layer"), node.count("k"), node.count("rows"), node.count("iterations"),
-                                node.text("tap"), node.number("inertia"), node.flag("converged"), node.counts("sizes"),
-                                node.numbers("history")});
-  }
+  for (const Node& node : root.nodes("clusters")) results.clusters.push_back(parse_clustering(node));
   for (const Node& node : root.nodes("finetune")) {
     results.finetune.push_back({node.text("variant"), node.numbers("step"), node.numbers("loss"),
                                 node.numbers("learning_rate"), node.number("seconds")});

@@ -20,7 +20,8 @@ namespace moextract {
 //    "run":      {"name", "folder", "ranks", "threads_per_rank", "hosts": [text], "device"},
 //    "model":    {"name", "depth", "width", "hidden", "tokens", "classes", "parameters", "macs_per_image"},
 //    "data":     {"calibration"|"train"|"validation": {"summary", "images", "skipped"}},
-//    "variants": [{"name" *: "dense|vbp|vbp-finetuned|experts|experts-finetuned", "label", "method": "dense|vbp|moee|fitted",
+//    "variants": [{"name" *: "dense|vbp|vbp-finetuned|experts|experts-finetuned", "label", "method":
+//    "dense|vbp|moee|fitted",
 //                  "finetuned": bool, "images" *, "skipped", "top1_correct" *, "top5_correct", "macs_per_image" *,
 //                  "parameters" *, "images_per_second",
 //                  "versus_dense": {"gained": images only this one gets right, "lost": only the dense model,
@@ -28,8 +29,13 @@ namespace moextract {
 //    "layers":   [{"layer", "kind": "experts|dense|pruned", "k", "hidden", "sizes": [int], "union", "sum_sizes",
 //                  "token_share": [number], "active_share"}],
 //    "vbp_layers": [{"layer", "hidden", "kept"}],
-//    "clusters": [{"layer", "tap", "k", "rows", "inertia", "iterations", "converged": bool, "sizes": [int],
-//                  "history": [inertia after each iteration]}],
+//    "clusters": [{"layer", "tap", "method": "kmeans|hdbscan", "k", "rows", "inertia", "iterations", "converged": bool,
+//                  "sizes": [int], "history": [inertia after each iteration], "quality": {"silhouette",
+//                  "davies_bouldin"}, "seed_agreement": {"mean"}, "automatic_k": {"criterion", "tried": [{"k", "score",
+//                  "error"}]}, "clusters_found", "sampled_rows", "noise_rows", "held_back": {"rows", "ari",
+//                  "same_noise"}, "tree": [{"id", "parent" (null: the root), "birth", "death" (null: infinite), "size",
+//                  "label" (null:
+//                            not chosen)}]}],
 //    "finetune": [{"variant", "step": [int], "loss": [number], "learning_rate": [number], "seconds"}],
 //    "time":     [{"stage", "seconds", "reused": bool}],
 //    "settings": {the nested configuration}, "files": {name: path}, "notes": [text]}
@@ -74,6 +80,18 @@ struct VbpLayer {
   Count layer, hidden, kept;
 };
 
+/// A cluster of HDBSCAN's condensed tree; birth and death are densities, 1 / distance.
+struct TreeNode {
+  Count id, parent, size, label;
+  Number birth, death;
+};
+
+/// A number of clusters that was tried, and how the criterion judged it.
+struct TriedClusters {
+  Count k;
+  Number score, error;
+};
+
 struct Clustering {
   Count layer, k, rows, iterations;
   std::string tap;
@@ -81,6 +99,15 @@ struct Clustering {
   std::optional<bool> converged;
   std::vector<std::int64_t> sizes;
   std::vector<Number> history;
+  std::string method = {};
+  Number silhouette = {}, davies_bouldin = {}, seed_agreement = {};
+  std::string criterion = {};  ///< that chose k
+  std::vector<TriedClusters> tried = {};
+  Count clusters_found = {}, sampled_rows = {}, noise_rows = {}, held_back_rows = {};
+  Number held_back_ari = {}, held_back_noise = {};
+  std::vector<TreeNode> tree = {};
+
+  bool is_hdbscan() const { return method == "hdbscan"; }
 };
 
 struct FinetuneCurve {

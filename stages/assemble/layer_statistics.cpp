@@ -78,6 +78,23 @@ void stream_pairs(std::span<const store::ShardExtent> shards, std::int64_t layer
   }
 }
 
+/// The rows of a block that are in a cluster.
+struct LabelledRows {
+  LabelledRows(std::span<const std::uint16_t> all_x, std::span<const std::uint16_t> all_h,
+               std::span<const std::int32_t> all_labels) {
+    const std::size_t d = all_x.size() / all_labels.size(), hidden = all_h.size() / all_labels.size();
+    for (std::size_t i = 0; i < all_labels.size(); ++i) {
+      if (all_labels[i] < 0) continue;
+      const auto its_x = all_x.subspan(i * d, d), its_h = all_h.subspan(i * hidden, hidden);
+      x.insert(x.end(), its_x.begin(), its_x.end());
+      h.insert(h.end(), its_h.begin(), its_h.end());
+      labels.push_back(all_labels[i]);
+    }
+  }
+  std::vector<std::uint16_t> x, h;
+  std::vector<std::int32_t> labels;
+};
+
 LayerStatistics layer_statistics(std::span<const store::ShardExtent> shards, std::int64_t layer,
                                  const LabelsOf& labels_of, Workers& workers) {
   const store::ShardReader first_shard(shards.front().path);
@@ -93,8 +110,13 @@ LayerStatistics layer_statistics(std::span<const store::ShardExtent> shards, std
   }
   moe::MomentSums sums(k, hidden, d);
   stream_pairs(shards, layer, true, [&](std::int64_t first, std::int64_t count, auto x, auto h) {
-    sums.add(x, h, std::span(labels).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
-             workers);
+    const auto its = std::span(labels).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+    if (std::find(its.begin(), its.end(), -1) == its.end()) {
+      sums.add(x, h, its, workers);
+    } else {
+      const LabelledRows rows(x, h, its);
+      if (!rows.labels.empty()) sums.add(rows.x, rows.h, rows.labels, workers);
+    }
   });
   LayerStatistics statistics;
   statistics.moments = sums.moments();

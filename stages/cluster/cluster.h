@@ -1,47 +1,33 @@
-// Stage cluster: k-means on the recorded activations of every layer.
+// Stage cluster: k-means or HDBSCAN on the recorded activations of every layer.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "cluster/kmeans.h"
-#include "config/field_list.h"
 #include "run/stage_graph.h"
-#include "store/activation_shard.h"
+#include "stages/cluster/cluster_params.h"
+#include "stages/cluster/layer_clusters.h"
 
 namespace moextract::stages {
 
-inline constexpr int kClusterVersion = 2;
-
-struct ClusterParams {
-  store::Tap tap = store::Tap::h;  ///< what is clustered: h as in the paper, or the MLP's input x
-  cluster::KMeansParams kmeans;
-  std::int64_t block_rows = 4096;        ///< rows read at once
-  std::int64_t checkpoint_seconds = 30;  ///< least time between two saves of a layer that is unfinished
-};
-void describe(config::Section section, ClusterParams& params);
+inline constexpr int kClusterVersion = 3;
 
 struct ClusterInputs {
   std::vector<std::filesystem::path> shards;
   std::int64_t layers = 0;
+  /// W2 and b2 of a layer; asked for with tap y alone.
+  std::function<OutputLayer(std::int64_t layer)> output = {};
 };
-
-/// Clusters of one layer as the stage leaves them.
-struct LayerClusters {
-  std::int64_t k = 0;
-  std::vector<std::int32_t> labels;  ///< [rows] in the order of the shards
-  nlohmann::json summary;            ///< k, rows, inertia, iterations, converged, sizes, history
-};
-std::filesystem::path layer_clusters_path(const std::filesystem::path& folder, std::int64_t layer);
-/// Throws UserError (input) if the file is damaged.
-LayerClusters load_layer_clusters(const std::filesystem::path& folder, std::int64_t layer);
 
 /// Collective. Rows are streamed from the shards, which are dealt over the ranks in contiguous parts. What an
 /// interrupted run finished is kept: whole layers, and of the next one the iterations that were saved. Bytes do not
-/// depend on ranks or threads. Throws UserError (resume) at an iteration's end if a rank was asked to stop, after
-/// saving.
+/// depend on ranks or threads (but for the seconds of iterations). A layer in which HDBSCAN finds fewer than two
+/// clusters becomes one cluster of all rows. Throws UserError (resume) if a rank was asked to stop, after saving.
+/// Returns, for the manifest, rows, layers, k of each layer, and for HDBSCAN the sample's size and how far predicting
+/// agrees with fitting on rows held back.
 nlohmann::json cluster_layers(const ClusterParams& params, const ClusterInputs& inputs, run::Context& context,
                               const std::filesystem::path& folder);
 

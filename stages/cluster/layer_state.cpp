@@ -18,7 +18,7 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* kStateKey = "moextract.kmeans_state";
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;
 
 /// A history as the columns of two tables.
 struct HistoryColumns {
@@ -115,6 +115,10 @@ void save_layer_state(const fs::path& path, const std::string& key, const KMeans
     const std::int64_t width = static_cast<std::int64_t>(state.centroids.size()) / k;
     tensors.emplace(name, view_of(*values, {rows, width}, store::TensorType::f32));
   }
+  tensors.emplace("balancer",
+                  view_of(state.balancer, {static_cast<std::int64_t>(state.balancer.size())}, store::TensorType::f64));
+  tensors.emplace("best.prices", view_of(state.best_prices, {static_cast<std::int64_t>(state.best_prices.size())},
+                                         store::TensorType::f64));
   const json facts{{"version", kVersion},
                    {"key", key},
                    {"start", state.start},
@@ -144,6 +148,8 @@ std::optional<KMeansState> load_layer_state(const fs::path& path, const std::str
     state.centroids = values_of<float>(file, "centroids", store::TensorType::f32);
     state.previous = values_of<float>(file, "previous", store::TensorType::f32);
     state.best = values_of<float>(file, "best", store::TensorType::f32);
+    state.balancer = values_of<double>(file, "balancer", store::TensorType::f64);
+    state.best_prices = values_of<double>(file, "best.prices", store::TensorType::f64);
     state.history = history_of(read_columns(file, "history."));
     state.best_history = history_of(read_columns(file, "best.history."));
   } catch (const std::exception& error) {
@@ -174,6 +180,8 @@ void share_layer_state(std::optional<KMeansState>& state, comm::Communicator& co
   broadcast_vector(state->centroids, comm);
   broadcast_vector(state->previous, comm);
   broadcast_vector(state->best, comm);
+  broadcast_vector(state->balancer, comm);
+  broadcast_vector(state->best_prices, comm);
   broadcast_history(state->history, comm);
   broadcast_history(state->best_history, comm);
 }

@@ -36,8 +36,11 @@ Router nearest_centroid(const fs::path& clusters, std::int64_t layer) {
   if (centroids == file.tensors.end() || centroids->second.dim() != 2) {
     fail(ExitCode::input, "{}: is not a file of the cluster stage: run `moextract cluster` again", path.string());
   }
-  const at::Tensor wide = centroids->second.to(at::kDouble);
-  return {centroids->second, (-0.5 * wide.square().sum(1)).to(at::kFloat)};
+  at::Tensor squares = centroids->second.to(at::kDouble).square().sum(1);
+  // Balanced clusters: a price for each is added to the squared distances.
+  if (const auto prices = file.tensors.find("prices"); prices != file.tensors.end())
+    squares = squares + prices->second.to(at::kDouble);
+  return {centroids->second, (-0.5 * squares).to(at::kFloat)};
 }
 
 /// One pass over the images for a group of layers.
@@ -253,8 +256,10 @@ json gather_moments(const MomentsParams& params, const MomentsInputs& inputs, ru
   context.comm.broadcast(std::span<std::int64_t>(&count, 1));
   missing.resize(static_cast<std::size_t>(count));
   context.comm.broadcast(std::span<std::int64_t>(missing));
-  std::int64_t k = 0;
-  context.comm.together([&] { k = load_layer_clusters(inputs.clusters, 0).k; });
+  std::int64_t k = 0;  // the largest: a layer's k may be its own
+  context.comm.together([&] {
+    for (const std::int64_t layer : missing) k = std::max(k, load_layer_clusters(inputs.clusters, layer).k);
+  });
   const auto per_pass = static_cast<std::size_t>(
       std::max(1.0, std::floor(params.memory_gb * 1e9 / moment_bytes(k, vit.hidden, vit.width))));
   std::int64_t passes = 0, skipped = 0;

@@ -112,8 +112,22 @@ class ResultsBuilder {
     if (variant.method == "dense") return "Dense";
     if (variant.method == "vbp") return "VBP" + tuned;
     const bool fitted = pipeline_.config().assemble.method == Method::least_squares;
-    return fmt::format("{}, k = {}{}", fitted ? "Fitted experts" : "Experts", pipeline_.config().cluster.kmeans.k,
-                       tuned);
+    return fmt::format("{}, {}{}", fitted ? "Fitted experts" : "Experts", experts_text(), tuned);
+  }
+
+  /// "k = 8", or what chose the number of experts.
+  std::string experts_text() const {
+    const ClusterParams& params = pipeline_.config().cluster;
+    const bool given = params.method == ClusterMethod::kmeans && params.automatic_k == AutomaticK::off;
+    if (given || !done("cluster")) return given ? fmt::format("k = {}", params.kmeans.k) : method_text(params);
+    std::int64_t least = 0, most = 0;
+    for (std::int64_t layer = 0; layer < pipeline_.description().vit.depth; ++layer) {
+      const std::int64_t k = load_layer_clusters(graph_.folder("cluster"), layer).k;
+      least = layer == 0 ? k : std::min(least, k);
+      most = std::max(most, k);
+    }
+    return fmt::format("{}, k = {} to {}", params.method == ClusterMethod::hdbscan ? "HDBSCAN" : "automatic", least,
+                       most);
   }
 
   /// Shapes from assembly.json; token shares as measured on the validation images where there are any.

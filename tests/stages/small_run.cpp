@@ -125,6 +125,7 @@ std::map<std::string, std::string> content(const fs::path& artefact) {
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(artefact)) {
     const std::string name = entry.path().filename().string();
     if (!entry.is_regular_file() || name == "manifest.json" || name == "DONE" || name == kTimingFile) continue;
+    if (name.ends_with(".iterations.jsonl")) continue;  // the seconds of iterations
     hashes[name] = hash_file(entry.path());
   }
   return hashes;

@@ -99,17 +99,24 @@ TEST(Quality, FollowsPlainLoopsBeyondOnePart) {
 
 TEST(AutomaticK, FindsTheNumberOfBalls) {
   const Rows rows = blobs(900, 12, 6, 0.4, 82);
-  for (const auto criterion : {ChooseK::silhouette, ChooseK::stability}) {
+  for (const auto criterion : {ChooseK::silhouette, ChooseK::stability, ChooseK::gap}) {
+    std::vector<double> alone;
     for (const int ranks : {1, 2}) {
       comm::run_threads(ranks, [&](comm::Communicator& comm) {
         const auto deals = deal(900, ranks, false);
         const auto begin = deals[comm.rank()], count = deals[comm.rank() + 1] - begin;
         Workers workers(1);
-        const AutomaticKFit found =
-            fit_automatic_k(MemoryRows(rows.part(begin, count), 12, begin), {.n_init = 3},
-                            {.least = 2, .most = 10, .criterion = criterion, .sample_rows = 300}, comm, workers);
+        const AutomaticKFit found = fit_automatic_k(
+            MemoryRows(rows.part(begin, count), 12, begin), {.n_init = 3},
+            {.least = 2, .most = 10, .criterion = criterion, .sample_rows = 300, .references = 4}, comm, workers);
         EXPECT_EQ(found.fit.model.k, 6);
         EXPECT_EQ(found.tried.size(), 9u);
+        std::vector<double> scores;
+        for (const TriedK& tried : found.tried) scores.push_back(tried.score);
+        if (comm.is_root() && ranks == 1) alone = scores;
+        if (ranks > 1) {
+          EXPECT_EQ(scores, alone);
+        }
       });
     }
   }
@@ -117,6 +124,47 @@ TEST(AutomaticK, FindsTheNumberOfBalls) {
     Workers workers(1);
     fit_automatic_k(MemoryRows(rows.bits, 12), {}, {.least = 5, .most = 4}, *comm::make_self(), workers);
   });
+}
+
+TEST(AutomaticK, TheGapTakesTheSmallestThatIsGoodEnough) {
+  const std::vector<TriedK> tried = {{2, 0.1, 0.01, 0}, {3, 0.5, 0.01, 0}, {4, 0.505, 0.02, 0}, {5, 0.7, 0.01, 0}};
+  EXPECT_EQ(choose_k(ChooseK::gap, tried), 3);  // 0.5 >= 0.505 - 0.02
+  EXPECT_EQ(choose_k(ChooseK::gap, std::span(tried).first(2)), 3);
+  EXPECT_EQ(choose_k(ChooseK::silhouette, tried), 5);
+  const std::vector<TriedK> equals = {{2, 1, 0, 0}, {3, 1, 0, 0}};
+  EXPECT_EQ(choose_k(ChooseK::silhouette, equals), 2);
+  EXPECT_EQ(choose_k(ChooseK::stability, equals), 3);
+}
+
+TEST(AutomaticK, TheGapOfUniformRowsIsNone) {
+  // Rows drawn as the references are: no k explains them better than the references, within a few errors.
+  RandomStream random(5, 1);
+  std::vector<float> values;
+  for (int i = 0; i < 600 * 3; ++i) values.push_back(static_cast<float>(random.uniform()));
+  Workers workers(1);
+  const auto alone = comm::make_self();
+  const std::vector<TriedK> tried = try_k(MemoryRows(rows_of(values, 3).bits, 3), {.n_init = 3},
+                                          {.most = 4, .criterion = ChooseK::gap, .references = 8}, *alone, workers);
+  for (const TriedK& one : tried) {
+    EXPECT_GT(one.error, 0);
+    EXPECT_LT(std::fabs(one.score), 6 * one.error) << one.k;
+  }
+}
+
+TEST(AutomaticK, GoesOnAfterWhatWasTried) {
+  const Rows rows = blobs(300, 5, 3, 0.5, 83);
+  const MemoryRows source(rows.bits, 5);
+  Workers workers(1);
+  const auto alone = comm::make_self();
+  const AutomaticKParams range{.most = 5};
+  const std::vector<TriedK> whole = try_k(source, {}, range, *alone, workers);
+  std::vector<std::int64_t> made;
+  const std::vector<TriedK> rest =
+      try_k(source, {}, range, *alone, workers,
+            {.before = std::span(whole).first(2), .on_tried = [&](const TriedK& one) { made.push_back(one.k); }});
+  EXPECT_EQ(made, (std::vector<std::int64_t>{4, 5}));
+  ASSERT_EQ(rest.size(), whole.size());
+  for (std::size_t i = 0; i < rest.size(); ++i) EXPECT_EQ(rest[i].score, whole[i].score);
 }
 
 }  // namespace

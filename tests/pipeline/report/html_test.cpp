@@ -134,6 +134,46 @@ TEST(Html, NanIsADash) {
   EXPECT_FALSE(contains(html, "nan"));
 }
 
+TEST(Html, ClustersByHdbscanAndChosenKAreShown) {
+  nlohmann::json json = example_results();
+  json["clusters"] = {
+      {{"layer", 0},
+       {"tap", "x"},
+       {"method", "hdbscan"},
+       {"k", 2},
+       {"rows", 1000},
+       {"clusters_found", 2},
+       {"sampled_rows", 400},
+       {"noise_rows", 150},
+       {"sizes", {600, 400}},
+       {"held_back", {{"rows", 50}, {"ari", 0.9375}, {"same_noise", 0.96}}},
+       {"tree",
+        {{{"id", 0}, {"parent", nullptr}, {"birth", 0}, {"death", 1.5}, {"size", 400}, {"label", nullptr}},
+         {{"id", 1}, {"parent", 0}, {"birth", 1.5}, {"death", 4.0}, {"size", 240}, {"label", 0}},
+         {{"id", 2}, {"parent", 0}, {"birth", 1.5}, {"death", nullptr}, {"size", 100}, {"label", 1}}}}},
+      {{"layer", 1},
+       {"tap", "x"},
+       {"method", "kmeans"},
+       {"k", 3},
+       {"rows", 1000},
+       {"sizes", {1, 2, 3}},
+       {"quality", {{"silhouette", 0.25}, {"davies_bouldin", 1.5}}},
+       {"seed_agreement", {{"mean", 0.875}}},
+       {"automatic_k", {{"criterion", "gap"}, {"tried", {{{"k", 2}, {"score", 0.1}}, {{"k", 3}, {"score", 0.2}}}}}}}};
+  const std::string html = render_html(json);
+  EXPECT_EQ(html_fault(html), "");
+  for (const char* part :
+       {"2 found in 400 sampled rows", "noise 15.0 % of all rows",
+        "predicted as fitted: ARI 0.938 on 50 rows held back", "cluster 0: 240 rows, density 1.5 to 4",
+        "cluster 1: 100 rows, density 1.5 to infinity", "not chosen: 400 rows", "condensed tree",
+        "k by gap among 2 tried", "silhouette 0.250, Davies-Bouldin 1.50", "ARI between seeds 0.875",
+        "The gap statistic of each number of clusters tried"}) {
+    EXPECT_TRUE(contains(html, part)) << part;
+  }
+  json["clusters"][0]["tree"] = nlohmann::json::array();
+  EXPECT_EQ(html_fault(render_html(json)), "");
+}
+
 TEST(Html, AllLayersDense) {
   nlohmann::json json = example_results();
   for (auto& layer : json["layers"]) {

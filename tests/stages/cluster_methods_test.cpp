@@ -1,0 +1,289 @@
+// The cluster stage beyond k-means on h: HDBSCAN, an automatic k, other taps, and what follows it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "comm/backends.h"
+#include "core/file.h"
+#include "core/float16.h"
+#include "core/random.h"
+#include "run/artefact.h"
+#include "run/log.h"
+#include "stages/cluster/cluster.h"
+#include "stages/cluster/tried_state.h"
+#include "stages/invariants.h"
+#include "stages/report/report.h"
+#include "store/safetensors.h"
+#include "store/shard_rows.h"
+#include "tests/stages/small_run.h"
+
+namespace moextract::stages::test {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const std::vector<std::string> kHdbscan{"cluster.method=hdbscan",
+                                        "cluster.tap=x",
+                                        "cluster.hdbscan.min_cluster_size=12",
+                                        "cluster.hdbscan.min_samples=3",
+                                        "cluster.hdbscan.pca_components=6",
+                                        "cluster.hdbscan.sample_rows=300",
+                                        "cluster.hdbscan.held_back_rows=40",
+                                        "finetune.enabled=false",
+                                        "baseline.enabled=false"};
+
+std::vector<std::string> with(std::vector<std::string> settings, const std::vector<std::string>& more) {
+  settings.insert(settings.end(), more.begin(), more.end());
+  return settings;
+}
+
+json summary(const fs::path& folder, std::int64_t layer) {
+  return load_layer_clusters(folder, layer).summary;
+}
+
+TEST(ClusterMethods, HdbscanGivesTheSameBytesOnAnyRanks) {
+  const SmallRun small;
+  const auto one = run_stages(small.config(kHdbscan, "one"), 1, 1, {"cluster"});
+  for (const auto& [ranks, threads] : {std::pair{2, 2}, std::pair{3, 1}, std::pair{4, 1}}) {
+    const auto other = run_stages(small.config(kHdbscan, "store" + std::to_string(ranks)), ranks, threads, {"cluster"});
+    EXPECT_EQ(content(one.at("cluster")), content(other.at("cluster"))) << ranks << " ranks";
+  }
+  const fs::path folder = one.at("cluster");
+  const json manifest = run::ArtefactStore::manifest_of(folder);
+  EXPECT_EQ(manifest.at("counts").at("sampled_rows"), json({300, 300}));
+  EXPECT_EQ(manifest.at("counts").at("held_back").at(0).at("rows"), 40);
+  EXPECT_EQ(broken_invariants(folder, manifest), std::vector<std::string>());
+  for (std::int64_t layer = 0; layer < 2; ++layer) {
+    const json facts = summary(folder, layer);
+    EXPECT_EQ(facts.at("method"), "hdbscan");
+    EXPECT_EQ(facts.at("tree").at(0).at("size"), 300);
+    const store::SafetensorsFile trees(folder / fmt::format("layer-{:03}.hdbscan.safetensors", layer));
+    EXPECT_EQ(trees.tensors().at("spanning_tree.weight").shape, std::vector<std::int64_t>{299});
+    EXPECT_EQ(json::parse(read_text_file(folder / fmt::format("layer-{:03}.hdbscan.json", layer))).at("sampled_rows"),
+              300);
+  }
+}
+
+TEST(ClusterMethods, ARunGoesThroughWithEveryNoisePolicy) {
+  const SmallRun small;
+  for (const std::string noise : {"nearest_centroid", "dropped", "own_cluster"}) {
+    SCOPED_TRACE(noise);
+    const RunConfig config = small.config(with(kHdbscan, {"cluster.hdbscan.noise=" + noise}), noise);
+    const auto folders = run_stages(config, 2, 1);
+    const LayerClusters clusters = load_layer_clusters(folders.at("cluster"), 0);
+    const auto dropped = std::count(clusters.labels.begin(), clusters.labels.end(), -1);
+    if (clusters.summary.at("clusters_found") >= 2 && noise == "dropped") {
+      EXPECT_EQ(dropped, clusters.summary.at("noise_rows"));
+      EXPECT_GT(dropped, 0);
+    } else {
+      EXPECT_EQ(dropped, 0);
+    }
+    if (clusters.summary.at("clusters_found") >= 2) {
+      EXPECT_EQ(clusters.k, clusters.summary.at("clusters_found").get<int>() + (noise == "own_cluster" ? 1 : 0));
+    }
+    const Pipeline pipeline(config);
+    write_report(pipeline, {}, small.file(noise + "-report"));
+    EXPECT_NE(read_text_file(small.file(noise + "-report") / "report.html").find("condensed tree"), std::string::npos);
+  }
+}
+
+TEST(ClusterMethods, FewerThanTwoClustersAreOneAndTheLayerStaysDense) {
+  const SmallRun small;
+  const auto folders =
+      run_stages(small.config(with(kHdbscan, {"cluster.hdbscan.min_cluster_size=200"})), 1, 1, {"cluster", "assemble"});
+  for (std::int64_t layer = 0; layer < 2; ++layer) {
+    const LayerClusters clusters = load_layer_clusters(folders.at("cluster"), layer);
+    EXPECT_EQ(clusters.k, 1);
+    EXPECT_EQ(clusters.summary.at("clusters_found"), 0);
+    EXPECT_EQ(std::count(clusters.labels.begin(), clusters.labels.end(), 0), 480);
+  }
+}
+
+TEST(ClusterMethods, AnAutomaticKMayDifferByLayerAndTheRunGoesThrough) {
+  const SmallRun small;
+  const std::vector<std::string> settings{"cluster.automatic_k=silhouette", "cluster.tap=x",
+                                          "cluster.k_range.most=6",         "finetune.enabled=false",
+                                          "cluster.agreement_seeds=2",      "cluster.n_init=2"};
+  for (const bool fitted : {false, true}) {
+    const RunConfig config = small.config(
+        with(settings, fitted ? std::vector<std::string>{"assemble.method=least_squares", "assemble.storage=own_output",
+                                                         "moments.micro_batch=4"}
+                              : std::vector<std::string>{}),
+        fitted ? "fitted" : "moee");
+    const auto folders = run_stages(config, 2, 1);
+    for (std::int64_t layer = 0; layer < 2; ++layer) {
+      const json facts = summary(folders.at("cluster"), layer);
+      const json tried = facts.at("automatic_k").at("tried");
+      ASSERT_EQ(tried.size(), 5u);
+      json best = tried[0];
+      for (const json& one : tried) {
+        if (one.at("score") > best.at("score")) best = one;
+      }
+      EXPECT_EQ(facts.at("k"), best.at("k"));
+      EXPECT_EQ(facts.at("seed_agreement").at("each").size(), 2u);
+      EXPECT_TRUE(facts.at("quality").at("silhouette").is_number());
+      std::ifstream lines(folders.at("cluster") / fmt::format("layer-{:03}.iterations.jsonl", layer));
+      std::string line;
+      std::size_t count = 0;
+      while (std::getline(lines, line)) {
+        EXPECT_EQ(json::parse(line).at("inertia"), facts.at("history").at(count));
+        ++count;
+      }
+      EXPECT_EQ(count, facts.at("history").size());
+    }
+  }
+}
+
+TEST(ClusterMethods, LayersOfDifferentKGoThroughAllStages) {
+  // What an automatic choice may leave: one layer of 2, one of 5.
+  const SmallRun small;
+  const std::vector<std::string> fitted{"cluster.tap=x",          "assemble.method=least_squares",
+                                        "finetune.enabled=false", "assemble.storage=own_output",
+                                        "moments.micro_batch=4",  "baseline.enabled=false"};
+  for (const bool variance : {true, false}) {
+    const std::string store = variance ? "variance" : "fitted";
+    const auto settings = variance ? std::vector<std::string>{"finetune.enabled=false"} : fitted;
+    const RunConfig config = small.config(settings, store);
+    const auto five = run_stages(small.config(with(settings, {"cluster.k=5"}), store), 1, 1, {"cluster"});
+    const auto clusters = run_stages(config, 1, 1, {"cluster"});
+    fs::copy_file(layer_clusters_path(five.at("cluster"), 1), layer_clusters_path(clusters.at("cluster"), 1),
+                  fs::copy_options::overwrite_existing);
+    fs::remove(clusters.at("cluster") / "DONE");  // as if interrupted: finished layers are kept as they are
+    const auto folders = run_stages(config, 2, 1);
+    const json layers = json::parse(read_text_file(folders.at("assemble/experts") / "assembly.json")).at("layers");
+    EXPECT_EQ(layers[1].at("k").get<int>() - layers[0].at("k").get<int>(), 2) << layers.dump();
+  }
+}
+
+TEST(ClusterMethods, TriedKAreFoundAgainOnAllRanks) {
+  const SmallRun small;
+  const fs::path path = tried_state_path(small.folder(), 1);
+  comm::run_threads(3, [&](comm::Communicator& comm) {
+    Workers workers(1);
+    run::Context context{comm, workers, run::make_logger(1, 3, false)};
+    TriedState state(path, "a/1");
+    EXPECT_TRUE(state.load(context).empty());
+    comm.barrier();
+    if (comm.is_root()) state.add({.k = 2, .score = 1.0 / 3, .error = 0.5, .inertia = 7});
+    comm.barrier();
+    const std::vector<cluster::TriedK> again = TriedState(path, "a/1").load(context);
+    ASSERT_EQ(again.size(), 1u);
+    EXPECT_EQ(again[0].score, 1.0 / 3);
+    EXPECT_TRUE(TriedState(path, "b/1").load(context).empty());
+    comm.barrier();
+    if (comm.is_root()) std::ofstream(path) << "{\"version\":";
+    comm.barrier();
+    EXPECT_TRUE(TriedState(path, "a/1").load(context).empty());
+  });
+}
+
+TEST(ClusterTaps, OutputsAreThoseOfLongDouble) {
+  constexpr std::int64_t kRows = 37, kWidth = 5, kHidden = 23;
+  RandomStream random(3, 4);
+  OutputLayer layer{.width = kWidth, .hidden = kHidden, .weight = {}, .bias = {}};
+  for (std::int64_t i = 0; i < kWidth * kHidden; ++i) layer.weight.push_back(static_cast<float>(random.normal()));
+  for (std::int64_t i = 0; i < kWidth; ++i) layer.bias.push_back(static_cast<float>(random.normal()));
+  std::vector<float> h;
+  for (std::int64_t i = 0; i < kRows * kHidden; ++i) h.push_back(static_cast<float>(random.normal()));
+  std::vector<std::uint16_t> bits(h.size()), y(kRows * kWidth), whole(y.size());
+  to_float16(h, bits);
+  from_float16(bits, h);
+  for (const int threads : {1, 2}) {
+    Workers workers(threads);
+    compute_outputs(layer, bits, y, workers);
+    if (threads == 1) whole = y;
+    EXPECT_EQ(y, whole);
+    // A part of the rows gives the part of the outputs.
+    std::vector<std::uint16_t> part(3 * kWidth);
+    compute_outputs(layer, std::span(bits).subspan(20 * kHidden, 3 * kHidden), part, workers);
+    EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + 20 * kWidth));
+  }
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    for (std::int64_t i = 0; i < kWidth; ++i) {
+      long double sum = layer.bias[i];
+      for (std::int64_t j = 0; j < kHidden; ++j)
+        sum += static_cast<long double>(layer.weight[i * kHidden + j]) * h[r * kHidden + j];
+      const float expected = static_cast<float>(sum);
+      std::uint16_t rounded = 0;
+      to_float16(std::span(&expected, 1), std::span(&rounded, 1));
+      EXPECT_EQ(y[r * kWidth + i], rounded);
+    }
+  }
+}
+
+TEST(ClusterTaps, KeptRowsAreThoseOfTheShards) {
+  const SmallRun small;
+  const RunConfig config = small.config({});
+  const auto folders = run_stages(config, 1, 1, {"collect"});
+  const std::vector<store::ShardExtent> shards =
+      store::list_shards(shard_paths(folders.at("collect"), 60, config.collect));
+  OutputLayer output{.width = 16, .hidden = 32, .weight = std::vector<float>(16 * 32, 0.25f), .bias = {}};
+  Workers workers(2);
+  for (const ClusterTap tap : {ClusterTap::h, ClusterTap::x, ClusterTap::both, ClusterTap::y}) {
+    std::vector<std::uint16_t> first;
+    for (const std::int64_t keep : {std::int64_t{0}, std::int64_t{1} << 30}) {
+      const ShardRowSource source(
+          shards, 1,
+          {.tap = tap, .x_width = 16, .h_width = 32, .block_rows = 50, .keep_bytes = keep, .output = &output}, workers);
+      const std::int64_t width = tap == ClusterTap::both ? 48 : tap == ClusterTap::h ? 32 : 16;
+      EXPECT_EQ(source.dimension(), width);
+      for (int pass = 0; pass < 3; ++pass) {
+        std::vector<std::uint16_t> rows;
+        std::int64_t next = 0;
+        source.for_each_block([&](const cluster::RowBlock& block) {
+          EXPECT_EQ(block.first_local, next);
+          EXPECT_EQ(block.first_global, next);
+          next += block.count;
+          rows.insert(rows.end(), block.rows.begin(), block.rows.end());
+        });
+        EXPECT_EQ(next, 480);
+        if (first.empty()) first = rows;
+        EXPECT_EQ(rows, first);
+      }
+    }
+    if (tap == ClusterTap::both) {
+      const store::ShardReader reader(shards[0].path);
+      std::vector<std::uint16_t> x(16), h(32);
+      reader.read_rows(1, store::Tap::x, 7, 1, x);
+      reader.read_rows(1, store::Tap::h, 7, 1, h);
+      EXPECT_TRUE(std::equal(x.begin(), x.end(), first.begin() + 7 * 48));
+      EXPECT_TRUE(std::equal(h.begin(), h.end(), first.begin() + 7 * 48 + 16));
+    }
+  }
+}
+
+TEST(ClusterTaps, ARunGoesThroughOnEachTap) {
+  const SmallRun small;
+  for (const std::string tap : {"both", "y"}) {
+    const RunConfig config = small.config({"cluster.tap=" + tap, "finetune.enabled=false"}, tap);
+    const auto one = run_stages(config, 1, 1),
+               two = run_stages(small.config({"cluster.tap=" + tap, "finetune.enabled=false"}, tap + "2"), 3, 2);
+    EXPECT_EQ(summary(one.at("cluster"), 0).at("tap"), tap);
+    EXPECT_EQ(content(one.at("cluster")), content(two.at("cluster")));
+  }
+}
+
+TEST(ClusterSettings, OnlyThoseInUseAreInTheAddress) {
+  const SmallRun small;
+  const auto folder = [&](const std::vector<std::string>& settings) {
+    return Pipeline(small.config(settings)).graph().folder("cluster");
+  };
+  const fs::path kmeans = folder({});
+  EXPECT_EQ(folder({"cluster.hdbscan.min_samples=9"}), kmeans);
+  EXPECT_EQ(folder({"cluster.k_range.most=9"}), kmeans);
+  EXPECT_EQ(folder({"cluster.keep_bytes=0"}), kmeans);
+  EXPECT_NE(folder({"cluster.n_init=2"}), kmeans);
+  const fs::path automatic = folder({"cluster.automatic_k=gap"});
+  EXPECT_NE(automatic, kmeans);
+  EXPECT_EQ(folder({"cluster.automatic_k=gap", "cluster.k=7"}), automatic);
+  EXPECT_NE(folder({"cluster.automatic_k=gap", "cluster.k_range.most=9"}), automatic);
+  const fs::path hdbscan = folder({"cluster.method=hdbscan"});
+  EXPECT_EQ(folder({"cluster.method=hdbscan", "cluster.k=7", "cluster.n_init=3"}), hdbscan);
+  EXPECT_NE(folder({"cluster.method=hdbscan", "cluster.seed=3"}), hdbscan);
+}
+
+}  // namespace
+}  // namespace moextract::stages::test
