@@ -42,10 +42,10 @@ own = best.pop("moextract")
 fastest = min(best, key=lambda name: best[name]["seconds"])
 same_start = [r["inertia"] for name, r in best.items() if name != "superkmeans"]
 print(json.dumps({
-    "bench": "kmeans_vs_best", "rows": rows, "d": 768, "k": k, "iterations": iterations, "threads": threads,
-    "instructions": own["instructions"], "seconds": own["seconds"], "cpu_seconds": own["cpu_seconds"], "inertia": own["inertia"],
+    "name": "kmeans_vs_best", "ours": own["seconds"], "peer": best[fastest]["seconds"],
+    "ratio": round(best[fastest]["seconds"] / own["seconds"], 2), "fastest_peer": fastest, "rows": rows, "d": 768, "k": k, "iterations": iterations, "threads": threads,
+    "instructions": own["instructions"], "cpu_seconds": own["cpu_seconds"], "inertia": own["inertia"],
     "peers": {name: {"seconds": r["seconds"], "cpu_seconds": r["cpu_seconds"], "inertia": round(r["inertia"], 4)} for name, r in best.items()},
-    "fastest_peer": fastest, "times_faster": round(best[fastest]["seconds"] / own["seconds"], 2),
     "times_less_cpu": round(min(r["cpu_seconds"] for r in best.values()) / own["cpu_seconds"], 2),
     "inertia_not_higher": bool(not same_start or own["inertia"] <= min(same_start) * (1 + 5e-7))}))
 PY

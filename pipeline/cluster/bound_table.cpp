@@ -18,7 +18,7 @@ BoundTable::BoundTable(std::int64_t rows, std::int64_t k, std::int64_t most_byte
     : k_(k), padded_k_((k + kPanelCentroids - 1) / kPanelCentroids * kPanelCentroids), kernels_(kernels()) {
   on_ = k > 1 && rows <= most_bytes / (2 * (padded_k_ + 1));
   if (!on_) return;
-  lower_.resize(static_cast<std::size_t>(rows * padded_k_));
+  lower_ = LargeArray<std::uint16_t>(static_cast<std::size_t>(rows * padded_k_));
   own_.resize(static_cast<std::size_t>(rows));
   drifts_.resize(static_cast<std::size_t>(padded_k_));
   last_.resize(static_cast<std::size_t>(padded_k_));
@@ -50,28 +50,17 @@ void BoundTable::move(std::span<const double> movements) {
   }
 }
 
-std::int64_t BoundTable::suspects(std::int64_t row, std::int32_t label, std::span<std::int32_t> ids) {
-  std::uint16_t& own = own_[static_cast<std::size_t>(row)];
-  own = static_cast<std::uint16_t>(std::min(own + last_[label], static_cast<int>(kUnknown)));
+std::int64_t BoundTable::suspects(std::int64_t row, std::int32_t label, std::span<std::int32_t> ids) const {
+  const std::uint16_t own = own_[static_cast<std::size_t>(row)];
   std::int64_t count =
       kernels_.select_within(lower_.data() + row * padded_k_, drifts_.data(), own, padded_k_, ids.data());
-  // Numbers beyond k have the largest bound, which only such a reach covers.
-  if (own >= kUnknown - 1) return still_suspect(row, label, ids.first(static_cast<std::size_t>(count)));
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (ids[i] != label) continue;
-    std::copy(ids.begin() + i + 1, ids.begin() + count, ids.begin() + i);
-    --count;
-    break;
-  }
-  return count;
-}
-
-std::int64_t BoundTable::still_suspect(std::int64_t row, std::int32_t label, std::span<std::int32_t> ids) const {
-  const std::uint16_t* lower = lower_.data() + row * padded_k_;
-  const int own = own_[static_cast<std::size_t>(row)];
-  std::int64_t count = 0;
-  for (const std::int32_t c : ids) {
-    if (c < k_ && c != label && lower[c] <= own + drifts_[c]) ids[count++] = c;
+  // Numbers beyond k and the row's own have the largest bound, which only such a reach covers.
+  if (own >= kUnknown - kMostDrift) {
+    std::int64_t kept = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (ids[i] < k_ && ids[i] != label) ids[kept++] = ids[i];
+    }
+    count = kept;
   }
   return count;
 }
@@ -84,9 +73,11 @@ void BoundTable::set_own(std::int64_t row, std::int32_t label, const RoundedRow&
 }
 
 void BoundTable::set_other(std::int64_t row, std::int32_t c, const RoundedRow& rounded, float lower_score) {
-  const double square = std::max(0.0, static_cast<double>(rounded.squares_least) + static_cast<double>(lower_score));
-  const double units = std::floor(std::sqrt(square) * static_cast<double>(per_unit_) / kWiden) - 1;
-  lower_[row * padded_k_ + c] = static_cast<std::uint16_t>(std::clamp(units, 0.0, 65534.0 - drifts_[c]) + drifts_[c]);
+  // As distance_floors, whose unit less covers the roundings of the sum and the root.
+  const float distance =
+      std::sqrt(std::max(0.0f, rounded.squares_least + lower_score)) * static_cast<float>(per_unit_ / kWiden);
+  const int units = std::max(0, static_cast<int>(std::min(distance, 65535.0f)) - 1) + drifts_[c];
+  lower_[row * padded_k_ + c] = static_cast<std::uint16_t>(std::min(units, 65534));
 }
 
 void BoundTable::set_all(std::int64_t row, const RoundedRow& rounded, std::span<const float> lower_scores) {

@@ -6,10 +6,12 @@
 // its centroid's movements so far, so that it need not be written again when the centroid moves.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "cluster/large_array.h"
 #include "cluster/nearest.h"
 
 namespace moextract::cluster {
@@ -30,12 +32,20 @@ class BoundTable {
   /// Before a pass: each centroid moved by at most movements[c] since the last one.
   void move(std::span<const double> movements);
 
+  /// Takes the last movement of the row's own centroid, `label`, off its upper bound: once a row and pass.
+  void loosen(std::int64_t row, std::int32_t label) {
+    std::uint16_t& own = own_[static_cast<std::size_t>(row)];
+    own =
+        static_cast<std::uint16_t>(std::min(own + last_[static_cast<std::size_t>(label)], static_cast<int>(kUnknown)));
+  }
+  /// Whether a centroid may be as near as the row's own: whether suspects() would find any. May say yes without one
+  /// where nothing is known of the own distance.
+  bool any_suspect(std::int64_t row) const {
+    return kernels_.any_within(lower_.data() + row * padded_k_, drifts_.data(), own_[static_cast<std::size_t>(row)],
+                               padded_k_);
+  }
   /// The centroids that may be as near as the row's own, `label`; ascending, without `label`. None: the row stays.
-  /// Takes the last movement off the row's upper bound, so it is called once a row and pass.
-  std::int64_t suspects(std::int64_t row, std::int32_t label, std::span<std::int32_t> ids);
-  /// The same of `ids` after a new upper bound, in place.
-  std::int64_t still_suspect(std::int64_t row, std::int32_t label, std::span<std::int32_t> ids) const;
-
+  std::int64_t suspects(std::int64_t row, std::int32_t label, std::span<std::int32_t> ids) const;
   /// Distance to the row's own centroid, from its score.
   void set_own(std::int64_t row, std::int32_t label, const RoundedRow& rounded, float upper_score);
   /// Lower bound of one distance.
@@ -50,7 +60,7 @@ class BoundTable {
   bool on_ = false, filled_ = false;
   float per_unit_ = 0;  // 1 / unit
   const ProductKernels& kernels_;
-  std::vector<std::uint16_t> lower_;   // [rows, padded k], movements included
+  LargeArray<std::uint16_t> lower_;    // [rows, padded k], movements included
   std::vector<std::uint16_t> own_;     // [rows]
   std::vector<std::uint16_t> drifts_;  // [padded k] sums of movements
   std::vector<std::uint16_t> last_;    // [padded k] the last movement

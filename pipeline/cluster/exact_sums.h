@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cluster/product_kernels.h"
 #include "core/error.h"
 #include "core/float16.h"
 
@@ -45,6 +46,14 @@ class ExactSums {
     } else {
       add<Part::whole>(sums, row, from, to, weight);
     }
+  }
+
+  /// Several rows of float16 bits into one cluster, with signs 1 (they come) and -1 (they go); unless split(). One
+  /// thread per `worker`.
+  void add(int worker, std::int32_t cluster, std::span<const std::uint16_t* const> rows,
+           std::span<const signed char> signs) {
+    kernels().add_halves(rows.data(), signs.data(), static_cast<std::int64_t>(rows.size()), dimension_,
+                         sums_[static_cast<std::size_t>(worker)].data() + cluster * dimension_);
   }
 
   /// This rank's sums over its workers, as words to be summed over ranks.

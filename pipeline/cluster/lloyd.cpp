@@ -16,6 +16,10 @@ namespace {
 // Refilling a cluster that the last pass left empty may empty another one; it seldom takes more than one round.
 constexpr int kFinalRefills = 16;
 
+// Rows of a tile of the assignment: as many as a core's cache holds with a panel of centroids, so that several of them
+// that move to one cluster are added to its sums together.
+constexpr std::int64_t kAssignedRows = 192;
+
 double distance(std::span<const float> a, std::span<const float> b) {
   double squares = 0;
   for (std::size_t j = 0; j < a.size(); ++j) {
@@ -42,12 +46,7 @@ float largest_value(const KMeansParams& params, const RowSurvey& survey) {
 }  // namespace
 
 Lloyd::Bench::Bench(std::int64_t k, std::int64_t dimension)
-    : scratch(k, dimension, kTileRows),
-      row(static_cast<std::size_t>(dimension)),
-      ids(static_cast<std::size_t>(k + 2 * kPanelCentroids)),
-      ranges(static_cast<std::size_t>(k + 1)),
-      sizes(static_cast<std::size_t>(k)),
-      weights(static_cast<std::size_t>(k)) {}
+    : assigner(k, dimension, kAssignedRows), sizes(static_cast<std::size_t>(k)), weights(static_cast<std::size_t>(k)) {}
 
 Lloyd::Lloyd(const RowSource& source, const KMeansParams& params, const RowSurvey& survey, comm::Communicator& comm,
              Workers& workers, const KMeansHooks& hooks)
@@ -60,10 +59,12 @@ Lloyd::Lloyd(const RowSource& source, const KMeansParams& params, const RowSurve
       dimension_(survey.dimension),
       squares_(survey.squares),
       workers_(workers),
-      pass_(source, workers),
+      pass_(source, workers, kAssignedRows),
+      small_pass_(source, workers),
       sums_(params.k, survey.dimension, std::max(survey.rows, survey.weight), largest_value(params, survey),
             workers.size()),
       bounds_(source.local_rows(), params.k, params.balance > 0 ? 0 : params.bounds_bytes),
+      rounded_(source.local_rows(), survey.dimension, params.rounded_bytes),
       balancer_(params.k, params.balance),
       labels_(static_cast<std::size_t>(source.local_rows()), -1),
       benches_(static_cast<std::size_t>(workers.size()), Bench(params.k, survey.dimension)) {
@@ -217,6 +218,7 @@ Lloyd::Assignment Lloyd::assign(std::span<const float> centroids) {
   comm_.all_reduce(words, comm::Reduction::sum);
   if (extra[failures] > 0) comm_.agree(error);
   bounds_.finish();
+  rounded_.finish();
   assigned_to_.assign(centroids.begin(), centroids.end());
 
   Assignment assignment;
@@ -247,112 +249,31 @@ void Lloyd::pass_over_rows(const NearestCentroids& nearest, std::span<std::int64
 
 void Lloyd::assign_tile(const NearestCentroids& nearest, const TileView& tile, int worker) {
   Bench& bench = benches_[static_cast<std::size_t>(worker)];
-  bench.rounded.clear();
-  bench.places.clear();
-  for (std::int64_t i = 0; i < tile.count; ++i) {
-    if (bounds_.is_filled()) tile.prefetch(i, 4);
-    if (bounds_.is_filled() && decide_by_bounds(nearest, tile, i, worker)) continue;
-    if (!bounds_.is_filled()) bench.rounded.push_back(rounded_row(nearest, tile, i, i, bench));
-    bench.places.push_back(i);
-  }
-  nearest.all_scores(bench.rounded, bench.scratch, [&](std::size_t n, const NearestCentroids::RowScores& scores) {
-    const std::int64_t i = bench.places[n], local = tile.first_local + i;
-    if (!bounds_.is_filled()) tile.prefetch(i, tile.count);
-    const std::int32_t label = scores.label >= 0
-                                   ? scores.label
-                                   : nearest.decide(prepared_row(tile, i, bench), scores.candidates, bench.scratch);
-    if (bounds_.is_on()) {
-      bounds_.set_all(local, bench.rounded[n], scores.lower);
-      bounds_.set_own(local, label, bench.rounded[n], scores.upper[static_cast<std::size_t>(label)]);
-    }
-    settle(tile, i, label, worker);
-  });
+  const RowMemory memory{bounds_, rounded_, params_.spherical, workers_.size() * kAssignedRows};
+  const auto before =
+      std::span(labels_).subspan(static_cast<std::size_t>(tile.first_local), static_cast<std::size_t>(tile.count));
+  const std::span<const std::int32_t> labels = bench.assigner.assign(nearest, tile, before, memory);
+  bench.moves.clear();
+  for (std::int64_t i = 0; i < tile.count; ++i) settle(tile, i, labels[static_cast<std::size_t>(i)], worker);
+  add_moves(tile, worker);
 }
 
-// False if all centroids have to be looked at; the row then stands rounded in the bench.
-bool Lloyd::decide_by_bounds(const NearestCentroids& nearest, const TileView& tile, std::int64_t i, int worker) {
+// The tile's moves, cluster by cluster.
+void Lloyd::add_moves(const TileView& tile, int worker) {
   Bench& bench = benches_[static_cast<std::size_t>(worker)];
-  const std::int64_t local = tile.first_local + i;
-  const std::int32_t before = labels_[static_cast<std::size_t>(local)];
-  // Room for the row's own cluster in front.
-  const std::span<std::int32_t> ids = std::span(bench.ids).subspan(1);
-  std::int64_t count = bounds_.suspects(local, before, ids);
-  if (count == 0) {
-    settle(tile, i, before, worker);
-    return true;
-  }
-  const RoundedRow row = rounded_row(nearest, tile, i, i, bench);
-  if (2 * count > params_.k) {
-    bench.rounded.push_back(row);
-    return false;
-  }
-  ScoreRange own;
-  nearest.some_scores(row, std::span(&before, 1), bench.scratch, std::span(&own, 1));
-  bounds_.set_own(local, before, row, own.upper);
-  count = bounds_.still_suspect(local, before, ids.first(static_cast<std::size_t>(count)));
-  if (count == 0) {
-    settle(tile, i, before, worker);
-    return true;
-  }
-  const auto suspects = ids.first(static_cast<std::size_t>(count));
-  const auto ranges = std::span(bench.ranges).first(static_cast<std::size_t>(count));
-  nearest.some_scores(row, suspects, bench.scratch, ranges);
-  float best = own.upper;
-  for (std::size_t n = 0; n < ranges.size(); ++n) {
-    bounds_.set_other(local, suspects[n], row, ranges[n].lower);
-    best = std::min(best, ranges[n].upper);
-  }
-  // Those that may be nearest, ascending, with their upper bounds; written over the suspects, from one place before.
-  std::size_t left = 0;
-  bool own_is_in = !(own.lower <= best);
-  float upper = 0;
-  const auto take = [&](std::int32_t c, float its_upper) {
-    bench.ids[left++] = c;
-    upper = its_upper;
-  };
-  for (std::size_t n = 0; n < ranges.size(); ++n) {
-    const std::int32_t c = suspects[n];
-    const ScoreRange range = ranges[n];
-    if (!own_is_in && before < c) {
-      take(before, own.upper);
-      own_is_in = true;
+  std::sort(bench.moves.begin(), bench.moves.end(),
+            [](const Bench::Move& a, const Bench::Move& b) { return a.cluster < b.cluster; });
+  for (std::size_t n = 0; n < bench.moves.size();) {
+    const std::int32_t cluster = bench.moves[n].cluster;
+    bench.moved_rows.clear();
+    bench.signs.clear();
+    for (; n < bench.moves.size() && bench.moves[n].cluster == cluster; ++n) {
+      bench.moved_rows.push_back(tile.row(bench.moves[n].i).data());
+      bench.signs.push_back(bench.moves[n].sign);
     }
-    if (range.lower <= best) take(c, range.upper);
+    sums_.add(worker, cluster, bench.moved_rows, bench.signs);
   }
-  if (!own_is_in) take(before, own.upper);
-  std::int32_t label = bench.ids[0];
-  if (left > 1) {
-    label = nearest.decide(prepared_row(tile, i, bench), std::span(bench.ids).first(left), bench.scratch);
-    if (label != before) {
-      // The suspects were written over: ask again for the one that is needed.
-      ScoreRange range;
-      nearest.some_scores(row, std::span(&label, 1), bench.scratch, std::span(&range, 1));
-      upper = range.upper;
-    }
-  }
-  if (label != before) {
-    bounds_.set_other(local, before, row, own.lower);
-    bounds_.set_own(local, label, row, upper);
-  }
-  settle(tile, i, label, worker);
-  return true;
-}
-
-RoundedRow Lloyd::rounded_row(const NearestCentroids& nearest, const TileView& tile, std::int64_t i, std::int64_t slot,
-                              Bench& bench) const {
-  RoundedRow row;
-  const bool finite = params_.spherical ? nearest.round(prepared_row(tile, i, bench), bench.scratch, slot, row)
-                                        : nearest.round(tile.row(i), bench.scratch, slot, row);
-  if (!finite) {
-    largest_magnitude(tile.row(i), dimension_, tile.first_global + i);
-    MOEX_ASSERT(finite, "a finite row has no finite length");
-  }
-  return row;
-}
-
-std::span<const float> Lloyd::prepared_row(const TileView& tile, std::int64_t i, Bench& bench) const {
-  prepare_rows(tile.row(i), dimension_, params_.spherical, bench.row);
-  return bench.row;
+  bench.moves.clear();
 }
 
 void Lloyd::settle(const TileView& tile, std::int64_t i, std::int32_t label, int worker) {
@@ -362,7 +283,12 @@ void Lloyd::settle(const TileView& tile, std::int64_t i, std::int32_t label, int
   ++bench.sizes[static_cast<std::size_t>(label)];
   bench.weights[static_cast<std::size_t>(label)] += weight;
   if (label == before) return;
-  if (weight > 0) sums_.move(worker, prepared_row(tile, i, bench), before, label, weight);
+  if (weight == 1 && !params_.spherical && !sums_.split()) {
+    bench.moves.push_back({label, 1, i});
+    if (before >= 0) bench.moves.push_back({before, -1, i});
+  } else if (weight > 0) {
+    sums_.move(worker, bench.assigner.prepared_row(tile, i, params_.spherical), before, label, weight);
+  }
   before = label;
   ++bench.moved;
 }
@@ -422,7 +348,8 @@ std::int64_t Lloyd::refill_empty(std::span<const float> assigned_to, const Assig
         empty, params_.k);
   }
   const CentroidPanels panels(assigned_to, params_.k, dimension_);
-  const auto rows = farthest_rows(pass_, panels, labels_, dimension_, params_.spherical, empty, comm_, workers_.size());
+  const auto rows =
+      farthest_rows(small_pass_, panels, labels_, dimension_, params_.spherical, empty, comm_, workers_.size());
   std::size_t next = 0;
   for (std::int64_t c = 0; c < params_.k && next < rows.size(); ++c) {
     if (assignment.weights[static_cast<std::size_t>(c)] > 0) continue;

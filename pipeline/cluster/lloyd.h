@@ -11,7 +11,9 @@
 #include "cluster/exact_sums.h"
 #include "cluster/kmeans.h"
 #include "cluster/nearest.h"
+#include "cluster/rounded_rows.h"
 #include "cluster/row_survey.h"
+#include "cluster/tile_assigner.h"
 #include "cluster/tile_pass.h"
 
 namespace moextract::cluster {
@@ -43,12 +45,15 @@ class Lloyd {
   // A worker's buffers and counts.
   struct Bench {
     Bench(std::int64_t k, std::int64_t dimension);
-    NearestScratch scratch;
-    std::vector<float> row;
-    std::vector<std::int32_t> ids;
-    std::vector<ScoreRange> ranges;
-    std::vector<RoundedRow> rounded;
-    std::vector<std::int64_t> places;
+    TileAssigner assigner;
+    struct Move {
+      std::int32_t cluster;
+      signed char sign;  // 1: the row comes, -1: it goes
+      std::int64_t i;    // in the tile
+    };
+    std::vector<Move> moves;
+    std::vector<const std::uint16_t*> moved_rows;
+    std::vector<signed char> signs;
     std::vector<std::int64_t> sizes, weights;
     std::int64_t moved = 0, read = 0, products = 0;
   };
@@ -58,10 +63,7 @@ class Lloyd {
   void pass_over_rows(const NearestCentroids& nearest, std::span<std::int64_t> sizes, std::span<std::int64_t> weights,
                       std::int64_t& moved);
   void assign_tile(const NearestCentroids& nearest, const TileView& tile, int worker);
-  bool decide_by_bounds(const NearestCentroids& nearest, const TileView& tile, std::int64_t i, int worker);
-  RoundedRow rounded_row(const NearestCentroids& nearest, const TileView& tile, std::int64_t i, std::int64_t slot,
-                         Bench& bench) const;
-  std::span<const float> prepared_row(const TileView& tile, std::int64_t i, Bench& bench) const;
+  void add_moves(const TileView& tile, int worker);
   void settle(const TileView& tile, std::int64_t i, std::int32_t label, int worker);
   double inertia_of(const NearestCentroids& nearest, std::span<const float> centroids,
                     std::span<const std::int64_t> weights) const;
@@ -79,9 +81,10 @@ class Lloyd {
   std::int64_t rows_, weight_, dimension_;
   __int128 squares_;
   Workers& workers_;
-  TilePass pass_;
+  TilePass pass_, small_pass_;  // of the assignment; of what needs rows as doubles
   ExactSums sums_;
   BoundTable bounds_;
+  RoundedRows rounded_;
   Balancer balancer_;
   std::vector<float> centre_, assigned_to_;
   std::vector<std::int32_t> labels_;

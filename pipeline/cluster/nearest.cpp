@@ -123,24 +123,24 @@ void NearestCentroids::add_centroid(std::int64_t c, double price) {
   errors_[c] = round_up(std::sqrt(lost) / scale * (1 + 1e-9));
 }
 
-bool NearestCentroids::round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int64_t slot,
+bool NearestCentroids::round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int16_t* to,
                              RoundedRow& out) const {
   const RowExtent extent = kernels_.centre_half(row.data(), centre_.data(), dimension_, scratch.centred_.data());
   if (!std::isfinite(extent.squares)) return false;
-  out = finish_rounding(extent, scratch, slot);
+  out = finish_rounding(extent, scratch, to);
   return true;
 }
 
-bool NearestCentroids::round(std::span<const float> row, NearestScratch& scratch, std::int64_t slot,
+bool NearestCentroids::round(std::span<const float> row, NearestScratch& scratch, std::int16_t* to,
                              RoundedRow& out) const {
   const RowExtent extent = kernels_.centre_float(row.data(), centre_.data(), dimension_, scratch.centred_.data());
   if (!std::isfinite(extent.squares)) return false;
-  out = finish_rounding(extent, scratch, slot);
+  out = finish_rounding(extent, scratch, to);
   return true;
 }
 
-RoundedRow NearestCentroids::finish_rounding(const RowExtent& extent, NearestScratch& scratch,
-                                             std::int64_t slot) const {
+RoundedRow NearestCentroids::finish_rounding(const RowExtent& extent, const NearestScratch& scratch,
+                                             std::int16_t* to) const {
   RoundedRow row;
   const double d = static_cast<double>(dimension_);
   // One rounding of each difference (2^-24 of it) and the sum's own error, with room to spare.
@@ -149,9 +149,8 @@ RoundedRow NearestCentroids::finish_rounding(const RowExtent& extent, NearestScr
   row.squares_most = round_up(static_cast<double>(extent.squares) * (1 + doubt));
   const double length = std::sqrt(static_cast<double>(row.squares_most));
   const int exponent = rounding_exponent(length, static_cast<double>(extent.largest), dimension_);
-  std::int16_t* values = scratch.rounded_.data() + slot * depth_;
-  kernels_.round(scratch.centred_.data(), std::ldexp(1.0f, exponent), depth_, values);
-  row.values = values;
+  kernels_.round(scratch.centred_.data(), std::ldexp(1.0f, exponent), depth_, to);
+  row.values = to;
   row.unit = std::ldexp(1.0f, -exponent);
   const double rounding = 0.5 * std::sqrt(d) * static_cast<double>(row.unit) + 0x1.0p-23 * length;
   row.error = round_up(2 * rounding * (1 + 0x1.0p-20) + 0x1.0p-19 * length);
@@ -189,13 +188,7 @@ void NearestCentroids::some_scores(const RoundedRow& row, std::span<const std::i
                                    std::span<ScoreRange> out) const {
   const auto count = static_cast<std::int64_t>(ids.size());
   kernels_.some_products(row.values, rounded_.data(), ids.data(), count, depth_, scratch.some_.data());
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const std::int32_t c = ids[i];
-    const float squares = squares_[c];
-    const float score = squares - static_cast<float>(scratch.some_[i]) * units_[c] * row.unit;
-    const float slack = row.error * norms_[c] + row.length * errors_[c] + kScoreSlack * squares;
-    out[i] = {score - slack, score + slack};
-  }
+  for (std::size_t i = 0; i < ids.size(); ++i) out[i] = range_of(row, ids[i], scratch.some_[i]);
 }
 
 std::int32_t NearestCentroids::decide(std::span<const float> row, std::span<const std::int32_t> candidates,

@@ -67,8 +67,16 @@ class NearestCentroids {
   double spread() const { return spread_; }
 
   /// Rounds a row into the scratch's place `slot`. False if it holds a NaN or infinity.
-  bool round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int64_t slot, RoundedRow& out) const;
-  bool round(std::span<const float> row, NearestScratch& scratch, std::int64_t slot, RoundedRow& out) const;
+  bool round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int64_t slot, RoundedRow& out) const {
+    return round(row, scratch, place(scratch, slot), out);
+  }
+  bool round(std::span<const float> row, NearestScratch& scratch, std::int64_t slot, RoundedRow& out) const {
+    return round(row, scratch, place(scratch, slot), out);
+  }
+  /// The same into [padded_depth(dimension())] values of the caller's, which `out` refers to. They depend on the row
+  /// and the centre alone, so other centroids with the same centre can use them again.
+  bool round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int16_t* to, RoundedRow& out) const;
+  bool round(std::span<const float> row, NearestScratch& scratch, std::int16_t* to, RoundedRow& out) const;
 
   /// What all_scores tells of each row: its nearest centroid, if it is certain (else -1 and all that may be it), with
   /// the lower bounds of all scores.
@@ -93,6 +101,15 @@ class NearestCentroids {
   void some_scores(const RoundedRow& row, std::span<const std::int32_t> ids, NearestScratch& scratch,
                    std::span<ScoreRange> out) const;
 
+  /// Range of the score of centroid `c`, given its product with the row.
+  ScoreRange range_of(const RoundedRow& row, std::int32_t c, std::int32_t product) const {
+    const auto at = static_cast<std::size_t>(c);
+    const float squares = squares_[at];
+    const float score = squares - static_cast<float>(product) * units_[at] * row.unit;
+    const float slack = row.error * norms_[at] + row.length * errors_[at] + kScoreSlack * squares;
+    return {score - slack, score + slack};
+  }
+
   /// The nearest of `candidates` (ascending) to a prepared row, by doubles and integers. Lowest index on ties.
   std::int32_t decide(std::span<const float> row, std::span<const std::int32_t> candidates,
                       NearestScratch& scratch) const;
@@ -101,7 +118,10 @@ class NearestCentroids {
   __int128 exact_squares(std::int64_t c) const { return exact_squares_[static_cast<std::size_t>(c)]; }
 
  private:
-  RoundedRow finish_rounding(const RowExtent& extent, NearestScratch& scratch, std::int64_t slot) const;
+  std::int16_t* place(NearestScratch& scratch, std::int64_t slot) const {
+    return scratch.rounded_.data() + slot * depth_;
+  }
+  RoundedRow finish_rounding(const RowExtent& extent, const NearestScratch& scratch, std::int16_t* to) const;
   void multiply(std::span<const RoundedRow> rows, NearestScratch& scratch) const;
   RowScores bound(const RoundedRow& row, std::size_t i, NearestScratch& scratch) const;
   ScoreTerms terms(const RoundedRow& row) const;

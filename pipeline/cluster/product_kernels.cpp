@@ -61,6 +61,14 @@ std::int64_t select_within_portable(const std::uint16_t* bounds, const std::uint
   return found;
 }
 
+bool any_within_portable(const std::uint16_t* bounds, const std::uint16_t* drifts, std::uint16_t reach,
+                         std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (bounds[i] <= std::min(reach + drifts[i], 65535)) return true;
+  }
+  return false;
+}
+
 void distance_floors_portable(const float* lower, float squares, float scale, const std::uint16_t* drifts,
                               std::int64_t count, std::uint16_t* out) {
   for (std::int64_t i = 0; i < count; ++i) {
@@ -120,10 +128,24 @@ void some_products_portable(const std::int16_t* row, const std::int16_t* centroi
   for (std::int64_t i = 0; i < count; ++i) out[i] = product_portable(row, centroids + ids[i] * depth, depth, 2);
 }
 
-constexpr ProductKernels kPortable = {InstructionSet::portable, centre_half_portable,    centre_float_portable,
-                                      round_portable,           products_portable,       some_products_portable,
-                                      score_bounds_portable,    select_at_most_portable, select_within_portable,
-                                      distance_floors_portable};
+void add_halves_from(const std::uint16_t* const* rows, const signed char* signs, std::int64_t count, std::int64_t first,
+                     std::int64_t last, std::uint64_t* sums) {
+  for (std::int64_t r = 0; r < count; ++r) {
+    for (std::int64_t j = first; j < last; ++j) {
+      sums[j] += static_cast<std::uint64_t>(signs[r] * float16_to_fixed(rows[r][j]));
+    }
+  }
+}
+
+void add_halves_portable(const std::uint16_t* const* rows, const signed char* signs, std::int64_t count,
+                         std::int64_t dimension, std::uint64_t* sums) {
+  add_halves_from(rows, signs, count, 0, dimension, sums);
+}
+
+constexpr ProductKernels kPortable = {InstructionSet::portable, centre_half_portable,     centre_float_portable,
+                                      round_portable,           products_portable,        some_products_portable,
+                                      score_bounds_portable,    select_at_most_portable,  select_within_portable,
+                                      any_within_portable,      distance_floors_portable, add_halves_portable};
 
 #if defined(__x86_64__)
 
@@ -314,6 +336,18 @@ MOEX_AVX2 std::int64_t select_within_avx2(const std::uint16_t* bounds, const std
   return found;
 }
 
+MOEX_AVX2 bool any_within_avx2(const std::uint16_t* bounds, const std::uint16_t* drifts, std::uint16_t reach,
+                               std::int64_t count) {
+  const __m256i reaches = _mm256_set1_epi16(static_cast<short>(reach));
+  __m256i any = _mm256_setzero_si256();
+  for (std::int64_t i = 0; i < count; i += 16) {
+    const __m256i limit = _mm256_adds_epu16(reaches, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(drifts + i)));
+    const __m256i bound = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bounds + i));
+    any = _mm256_or_si256(any, _mm256_cmpeq_epi16(_mm256_max_epu16(limit, bound), limit));
+  }
+  return _mm256_testz_si256(any, any) == 0;
+}
+
 MOEX_AVX2 void distance_floors_avx2(const float* lower, float squares, float scale, const std::uint16_t* drifts,
                                     std::int64_t count, std::uint16_t* out) {
   const __m256 add = _mm256_set1_ps(squares), factor = _mm256_set1_ps(scale), top = _mm256_set1_ps(65535.0f);
@@ -334,9 +368,36 @@ MOEX_AVX2 void distance_floors_avx2(const float* lower, float squares, float sca
   }
 }
 
-constexpr ProductKernels kAvx2 = {InstructionSet::avx2, centre_half_avx2,    centre_float_avx2, round_avx2,
-                                  products_avx2,        some_products_avx2,  score_bounds_avx2, select_at_most_avx2,
-                                  select_within_avx2,   distance_floors_avx2};
+// 32 columns at a time: a line of each row, and 8 sums in registers while the rows pass.
+MOEX_AVX2 void add_halves_avx2(const std::uint16_t* const* rows, const signed char* signs, std::int64_t count,
+                               std::int64_t dimension, std::uint64_t* sums) {
+  const __m256 scale = _mm256_set1_ps(0x1.0p24f);
+  std::int64_t j = 0;
+  for (; j + 32 <= dimension; j += 32) {
+    auto* at = reinterpret_cast<__m256i*>(sums + j);
+    __m256i sum[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) sum[i] = _mm256_loadu_si256(at + i);
+    for (std::int64_t r = 0; r < count; ++r) {
+      // Exact: a float16 is a whole number of 2^-24. The sign goes in before the conversion.
+      const __m256 factor = signs[r] < 0 ? _mm256_sub_ps(_mm256_setzero_ps(), scale) : scale;
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + j + 8 * i));
+        const __m256i fixed = _mm256_cvttps_epi32(_mm256_mul_ps(_mm256_cvtph_ps(bits), factor));
+        sum[2 * i] = _mm256_add_epi64(sum[2 * i], _mm256_cvtepi32_epi64(_mm256_castsi256_si128(fixed)));
+        sum[2 * i + 1] = _mm256_add_epi64(sum[2 * i + 1], _mm256_cvtepi32_epi64(_mm256_extracti128_si256(fixed, 1)));
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) _mm256_storeu_si256(at + i, sum[i]);
+  }
+  if (j < dimension) add_halves_from(rows, signs, count, j, dimension, sums);
+}
+
+constexpr ProductKernels kAvx2 = {InstructionSet::avx2, centre_half_avx2,   centre_float_avx2,    round_avx2,
+                                  products_avx2,        some_products_avx2, score_bounds_avx2,    select_at_most_avx2,
+                                  select_within_avx2,   any_within_avx2,    distance_floors_avx2, add_halves_avx2};
 
 // ---- AVX-512: 12 rows by 2 panels are 24 accumulators of the 32 registers.
 
@@ -489,7 +550,8 @@ MOEX_AVX512 float score_bounds_512(const std::int32_t* products, const ScoreTerm
 
 constexpr ProductKernels kVnni = {
     InstructionSet::avx512_vnni, centre_half_512,  centre_float_512,    round_512,          products_vnni,
-    some_products_vnni,          score_bounds_512, select_at_most_avx2, select_within_avx2, distance_floors_avx2};
+    some_products_vnni,          score_bounds_512, select_at_most_avx2, select_within_avx2, any_within_avx2,
+    distance_floors_avx2,        add_halves_avx2};
 
 // Without VNNI: two instructions for each of its one, so the blocks are written out for that target.
 MOEX_AVX512 void products_avx512(const std::int16_t* const* rows, const std::int16_t* panels, std::int64_t panel_count,
@@ -511,9 +573,10 @@ MOEX_AVX512 void products_avx512(const std::int16_t* const* rows, const std::int
   }
 }
 
-constexpr ProductKernels kAvx512 = {InstructionSet::avx512, centre_half_512,     centre_float_512, round_512,
-                                    products_avx512,        some_products_avx2,  score_bounds_512, select_at_most_avx2,
-                                    select_within_avx2,     distance_floors_avx2};
+constexpr ProductKernels kAvx512 = {
+    InstructionSet::avx512, centre_half_512,    centre_float_512,     round_512,
+    products_avx512,        some_products_avx2, score_bounds_512,     select_at_most_avx2,
+    select_within_avx2,     any_within_avx2,    distance_floors_avx2, add_halves_avx2};
 
 #endif
 

@@ -70,9 +70,15 @@ struct ProductKernels {
   /// Writes the i with bounds[i] <= min(reach + drifts[i], 65535), ascending, and returns how many; `count` as above.
   std::int64_t (*select_within)(const std::uint16_t* bounds, const std::uint16_t* drifts, std::uint16_t reach,
                                 std::int64_t count, std::int32_t* ids);
+  /// Whether there is any such i.
+  bool (*any_within)(const std::uint16_t* bounds, const std::uint16_t* drifts, std::uint16_t reach, std::int64_t count);
   /// out[i] = min(max(0, floor(sqrt(max(0, squares + lower[i])) * scale) - 1) + drifts[i], 65534).
   void (*distance_floors)(const float* lower, float squares, float scale, const std::uint16_t* drifts,
                           std::int64_t count, std::uint16_t* out);
+  /// sums[j] += signs[r] * rows[r][j] * 2^24 over `count` float16 rows of magnitudes below 128, as integers modulo
+  /// 2^64; signs are 1 and -1.
+  void (*add_halves)(const std::uint16_t* const* rows, const signed char* signs, std::int64_t count,
+                     std::int64_t dimension, std::uint64_t* sums);
 };
 
 /// Throws BugError if the processor cannot run it.

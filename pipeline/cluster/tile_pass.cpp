@@ -34,14 +34,14 @@ void TilePass::run(const std::function<void(const TileView&, int worker)>& visit
                 "a block lies outside the rank's rows");
     seen += block.count;
     const std::function<void(std::int64_t, int)> one_tile = [&](std::int64_t unit, int worker) {
-      const std::int64_t first = unit * kTileRows;
+      const std::int64_t first = unit * tile_rows_;
       TileView tile;
-      tile.count = std::min<std::int64_t>(kTileRows, block.count - first);
+      tile.count = std::min(tile_rows_, block.count - first);
       tile.dimension = d;
       tile.rows = block.rows.subspan(static_cast<std::size_t>(first * d), static_cast<std::size_t>(tile.count * d));
-      const std::int64_t later = first + workers_.size() * kTileRows;
+      const std::int64_t later = first + workers_.size() * tile_rows_;
       if (later < block.count) {
-        const std::int64_t count = std::min<std::int64_t>(kTileRows, block.count - later);
+        const std::int64_t count = std::min(tile_rows_, block.count - later);
         tile.ahead = block.rows.subspan(static_cast<std::size_t>(later * d), static_cast<std::size_t>(count * d));
       }
       tile.first_local = block.first_local + first;
@@ -52,10 +52,10 @@ void TilePass::run(const std::function<void(const TileView&, int worker)>& visit
       visit(tile, worker);
     };
     // Waking the others costs more than a single tile.
-    if (block.count <= kTileRows) {
+    if (block.count <= tile_rows_) {
       if (block.count > 0) one_tile(0, 0);
     } else {
-      workers_.for_each((block.count + kTileRows - 1) / kTileRows, one_tile);
+      workers_.for_each((block.count + tile_rows_ - 1) / tile_rows_, one_tile);
     }
   });
   if (seen != source_.local_rows()) {

@@ -15,7 +15,7 @@ namespace moextract::cluster {
 /// by global number, that holds a NaN or infinity.
 std::uint16_t largest_magnitude(std::span<const std::uint16_t> rows, std::int64_t dimension, std::int64_t first_global);
 
-/// Up to kTileRows consecutive rows as they come from the source. Nothing has been read of them.
+/// Consecutive rows as they come from the source. Nothing has been read of them.
 struct TileView {
   std::span<const std::uint16_t> rows;  ///< [count, dimension]
   std::int64_t count = 0, dimension = 0;
@@ -42,7 +42,9 @@ struct TileView {
 
 class TilePass {
  public:
-  TilePass(const RowSource& source, Workers& workers) : source_(source), workers_(workers) {}
+  /// Tiles of at most `tile_rows`.
+  TilePass(const RowSource& source, Workers& workers, std::int64_t tile_rows = kTileRows)
+      : source_(source), workers_(workers), tile_rows_(tile_rows) {}
 
   /// Hands out all rows once. Calls `visit` from the workers, a tile at a time, in no fixed order. Not collective.
   /// Throws UserError (input) if the source gives other rows than it announced. Rows are not checked: who reads them
@@ -52,6 +54,7 @@ class TilePass {
  private:
   const RowSource& source_;
   Workers& workers_;
+  std::int64_t tile_rows_;
 };
 
 }  // namespace moextract::cluster

@@ -244,6 +244,7 @@ TEST_F(EverySet, BoundTableNeverClearsTheNearest) {
         RoundedRow rounded;
         nearest.round(row, scratch, i, rounded);
         if (step > 0) {
+          table.loosen(i, labels[i]);
           const std::int64_t count = table.suspects(i, labels[i], ids);
           if (truth != labels[i]) {
             EXPECT_TRUE(std::find(ids.begin(), ids.begin() + count, truth) != ids.begin() + count);

@@ -1,0 +1,158 @@
+#include "cluster/tile_assigner.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "cluster/distances.h"
+#include "core/error.h"
+
+namespace moextract::cluster {
+namespace {
+
+// Open rows that a row is asked for before it is needed: rows are far more than the caches hold.
+constexpr std::size_t kAhead = 4;
+
+}  // namespace
+
+TileAssigner::TileAssigner(std::int64_t k, std::int64_t dimension, std::int64_t tile_rows)
+    : scratch_(k, dimension, tile_rows),
+      row_(static_cast<std::size_t>(dimension)),
+      labels_(static_cast<std::size_t>(tile_rows)),
+      ids_(static_cast<std::size_t>(k + 2 * kPanelCentroids)),
+      ranges_(static_cast<std::size_t>(k)) {}
+
+std::span<const std::int32_t> TileAssigner::assign(const NearestCentroids& nearest, const TileView& tile,
+                                                   std::span<const std::int32_t> before, const RowMemory& memory) {
+  open_.clear();
+  whole_.clear();
+  places_.clear();
+  const auto measure_all_of = [&](std::int64_t i, const RoundedRow& row) {
+    whole_.push_back(row);
+    places_.push_back(i);
+  };
+  if (memory.bounds.is_filled()) {
+    find_open(tile, before, memory);
+    for (std::size_t n = 0; n < open_.size(); ++n) {
+      const std::int64_t i = open_[n];
+      if (n + kAhead < open_.size()) {
+        const std::int64_t later = open_[n + kAhead];
+        memory.rounded.is_filled() ? memory.rounded.prefetch(tile.first_local + later) : tile.prefetch(later, 0);
+      }
+      const RoundedRow row = rounded_row(nearest, tile, i, memory);
+      const std::int32_t label = nearest_of(nearest, tile, i, before[static_cast<std::size_t>(i)], row, memory);
+      if (label < 0) {
+        measure_all_of(i, row);
+      } else {
+        labels_[static_cast<std::size_t>(i)] = label;
+      }
+    }
+  } else {
+    for (std::int64_t i = 0; i < tile.count; ++i) measure_all_of(i, rounded_row(nearest, tile, i, memory));
+  }
+  measure_all(nearest, tile, memory);
+  return std::span(labels_).first(static_cast<std::size_t>(tile.count));
+}
+
+// Rows that have to be read; the others keep their cluster.
+void TileAssigner::find_open(const TileView& tile, std::span<const std::int32_t> before, const RowMemory& memory) {
+  for (std::int64_t i = 0; i < tile.count; ++i) {
+    const std::int32_t label = before[static_cast<std::size_t>(i)];
+    labels_[static_cast<std::size_t>(i)] = label;
+    memory.bounds.loosen(tile.first_local + i, label);
+    if (memory.bounds.any_suspect(tile.first_local + i)) open_.push_back(i);
+  }
+}
+
+std::int32_t TileAssigner::nearest_of(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
+                                      std::int32_t before, const RoundedRow& row, const RowMemory& memory) {
+  const std::int64_t local = tile.first_local + i;
+  // With its own distance anew, most of a row's suspects are none.
+  ScoreRange own;
+  nearest.some_scores(row, std::span(&before, 1), scratch_, std::span(&own, 1));
+  memory.bounds.set_own(local, before, row, own.upper);
+  const std::int64_t count = memory.bounds.suspects(local, before, ids_);
+  if (count == 0) return before;
+  // Products with whole panels of centroids cost about two thirds of single ones.
+  if (3 * count > 2 * nearest.padded_size()) return -1;
+  const auto suspects = std::span<const std::int32_t>(ids_).first(static_cast<std::size_t>(count));
+  const auto ranges = std::span(ranges_).first(static_cast<std::size_t>(count));
+  nearest.some_scores(row, suspects, scratch_, ranges);
+  float least = std::numeric_limits<float>::infinity();
+  for (std::size_t s = 0; s < suspects.size(); ++s) {
+    memory.bounds.set_other(local, suspects[s], row, ranges[s].lower);
+    least = std::min(least, ranges[s].lower);
+  }
+  if (least > own.upper) return before;
+  return nearest_suspect(nearest, tile, i, before, row, own, suspects, ranges, memory);
+}
+
+std::int32_t TileAssigner::nearest_suspect(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
+                                           std::int32_t before, const RoundedRow& row, const ScoreRange& own,
+                                           std::span<const std::int32_t> suspects, std::span<const ScoreRange> ranges,
+                                           const RowMemory& memory) {
+  float best = own.upper;
+  for (const ScoreRange& range : ranges) best = std::min(best, range.upper);
+  // Those that may be nearest, ascending.
+  candidates_.clear();
+  bool own_is_in = !(own.lower <= best);
+  for (std::size_t s = 0; s < suspects.size(); ++s) {
+    if (!own_is_in && before < suspects[s]) {
+      candidates_.push_back(before);
+      own_is_in = true;
+    }
+    if (ranges[s].lower <= best) candidates_.push_back(suspects[s]);
+  }
+  if (!own_is_in) candidates_.push_back(before);
+  std::int32_t label = candidates_.front();
+  if (candidates_.size() > 1) {
+    label = nearest.decide(prepared_row(tile, i, memory.spherical), candidates_, scratch_);
+  }
+  if (label == before) return before;
+  const auto at = static_cast<std::size_t>(std::find(suspects.begin(), suspects.end(), label) - suspects.begin());
+  memory.bounds.set_other(tile.first_local + i, before, row, own.lower);
+  memory.bounds.set_own(tile.first_local + i, label, row, ranges[at].upper);
+  return label;
+}
+
+void TileAssigner::measure_all(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory) {
+  const bool kept = memory.rounded.is_filled(), first = !memory.bounds.is_filled();
+  nearest.all_scores(whole_, scratch_, [&](std::size_t n, const NearestCentroids::RowScores& scores) {
+    const std::int64_t i = places_[n], local = tile.first_local + i;
+    // Rows are far more than the caches hold, and the arithmetic on one leaves the memory idle.
+    if (first && kept) memory.rounded.prefetch(local + memory.likely_next);
+    if (first && !kept) tile.prefetch(i, tile.count);
+    const std::int32_t label =
+        scores.label >= 0 ? scores.label
+                          : nearest.decide(prepared_row(tile, i, memory.spherical), scores.candidates, scratch_);
+    if (memory.bounds.is_on()) {
+      memory.bounds.set_all(local, whole_[n], scores.lower);
+      memory.bounds.set_own(local, label, whole_[n], scores.upper[static_cast<std::size_t>(label)]);
+    }
+    labels_[static_cast<std::size_t>(i)] = label;
+  });
+}
+
+RoundedRow TileAssigner::rounded_row(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
+                                     const RowMemory& memory) {
+  const std::int64_t local = tile.first_local + i;
+  if (memory.rounded.is_filled()) return memory.rounded.row(local);
+  RoundedRow row;
+  const auto round = [&](auto place) {
+    return memory.spherical ? nearest.round(prepared_row(tile, i, true), scratch_, place, row)
+                            : nearest.round(tile.row(i), scratch_, place, row);
+  };
+  const bool finite = memory.rounded.is_on() ? round(memory.rounded.place(local)) : round(i);
+  if (!finite) {
+    largest_magnitude(tile.row(i), tile.dimension, tile.first_global + i);
+    MOEX_ASSERT(finite, "a finite row has no finite length");
+  }
+  if (memory.rounded.is_on()) memory.rounded.row(local) = row;
+  return row;
+}
+
+std::span<const float> TileAssigner::prepared_row(const TileView& tile, std::int64_t i, bool spherical) {
+  prepare_rows(tile.row(i), tile.dimension, spherical, row_);
+  return row_;
+}
+
+}  // namespace moextract::cluster
