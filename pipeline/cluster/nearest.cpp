@@ -123,16 +123,16 @@ void NearestCentroids::add_centroid(std::int64_t c, double price) {
   errors_[c] = round_up(std::sqrt(lost) / scale * (1 + 1e-9));
 }
 
-bool NearestCentroids::round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int16_t* to,
-                             RoundedRow& out) const {
+bool NearestCentroids::round_to(std::int16_t* to, std::span<const std::uint16_t> row, NearestScratch& scratch,
+                                RoundedRow& out) const {
   const RowExtent extent = kernels_.centre_half(row.data(), centre_.data(), dimension_, scratch.centred_.data());
   if (!std::isfinite(extent.squares)) return false;
   out = finish_rounding(extent, scratch, to);
   return true;
 }
 
-bool NearestCentroids::round(std::span<const float> row, NearestScratch& scratch, std::int16_t* to,
-                             RoundedRow& out) const {
+bool NearestCentroids::round_to(std::int16_t* to, std::span<const float> row, NearestScratch& scratch,
+                                RoundedRow& out) const {
   const RowExtent extent = kernels_.centre_float(row.data(), centre_.data(), dimension_, scratch.centred_.data());
   if (!std::isfinite(extent.squares)) return false;
   out = finish_rounding(extent, scratch, to);

@@ -66,17 +66,21 @@ class NearestCentroids {
   /// Root of the mean squared distance of the centroids from the centre.
   double spread() const { return spread_; }
 
+  /// A place for a rounded row in the scratch.
+  std::int16_t* place(NearestScratch& scratch, std::int64_t slot) const {
+    return scratch.rounded_.data() + slot * depth_;
+  }
   /// Rounds a row into the scratch's place `slot`. False if it holds a NaN or infinity.
   bool round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int64_t slot, RoundedRow& out) const {
-    return round(row, scratch, place(scratch, slot), out);
+    return round_to(place(scratch, slot), row, scratch, out);
   }
   bool round(std::span<const float> row, NearestScratch& scratch, std::int64_t slot, RoundedRow& out) const {
-    return round(row, scratch, place(scratch, slot), out);
+    return round_to(place(scratch, slot), row, scratch, out);
   }
   /// The same into [padded_depth(dimension())] values of the caller's, which `out` refers to. They depend on the row
   /// and the centre alone, so other centroids with the same centre can use them again.
-  bool round(std::span<const std::uint16_t> row, NearestScratch& scratch, std::int16_t* to, RoundedRow& out) const;
-  bool round(std::span<const float> row, NearestScratch& scratch, std::int16_t* to, RoundedRow& out) const;
+  bool round_to(std::int16_t* to, std::span<const std::uint16_t> row, NearestScratch& scratch, RoundedRow& out) const;
+  bool round_to(std::int16_t* to, std::span<const float> row, NearestScratch& scratch, RoundedRow& out) const;
 
   /// What all_scores tells of each row: its nearest centroid, if it is certain (else -1 and all that may be it), with
   /// the lower bounds of all scores.
@@ -118,9 +122,6 @@ class NearestCentroids {
   __int128 exact_squares(std::int64_t c) const { return exact_squares_[static_cast<std::size_t>(c)]; }
 
  private:
-  std::int16_t* place(NearestScratch& scratch, std::int64_t slot) const {
-    return scratch.rounded_.data() + slot * depth_;
-  }
   RoundedRow finish_rounding(const RowExtent& extent, const NearestScratch& scratch, std::int16_t* to) const;
   void multiply(std::span<const RoundedRow> rows, NearestScratch& scratch) const;
   RowScores bound(const RoundedRow& row, std::size_t i, NearestScratch& scratch) const;

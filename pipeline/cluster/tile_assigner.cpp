@@ -137,11 +137,9 @@ RoundedRow TileAssigner::rounded_row(const NearestCentroids& nearest, const Tile
   const std::int64_t local = tile.first_local + i;
   if (memory.rounded.is_filled()) return memory.rounded.row(local);
   RoundedRow row;
-  const auto round = [&](auto place) {
-    return memory.spherical ? nearest.round(prepared_row(tile, i, true), scratch_, place, row)
-                            : nearest.round(tile.row(i), scratch_, place, row);
-  };
-  const bool finite = memory.rounded.is_on() ? round(memory.rounded.place(local)) : round(i);
+  std::int16_t* to = memory.rounded.is_on() ? memory.rounded.place(local) : nearest.place(scratch_, i);
+  const bool finite = memory.spherical ? nearest.round_to(to, prepared_row(tile, i, true), scratch_, row)
+                                       : nearest.round_to(to, tile.row(i), scratch_, row);
   if (!finite) {
     largest_magnitude(tile.row(i), tile.dimension, tile.first_global + i);
     MOEX_ASSERT(finite, "a finite row has no finite length");

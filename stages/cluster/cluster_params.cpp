@@ -133,7 +133,7 @@ void describe(config::Section section, ClusterParams& p) {
   describe_kmeans(section, p.kmeans);
   section.add_enum<AutomaticK>(
       "automatic_k", p.automatic_k,
-      {{"off", AutomaticK::off, "k is the same in every layer"},
+      {{"none", AutomaticK::none, "k is given, the same in every layer"},
        {"silhouette", AutomaticK::silhouette, "the highest silhouette of a sample"},
        {"stability", AutomaticK::stability, "the highest agreement (ARI) between fits from different seeds"},
        {"gap", AutomaticK::gap, "the gap statistic on a sample"}},
@@ -171,7 +171,7 @@ json settings_in_use(const ClusterParams& params, json section) {
     for (const char* key : {"k", "automatic_k", "k_range"}) section.erase(key);
   } else {
     section.erase("hdbscan");
-    section.erase(params.automatic_k == AutomaticK::off ? "k_range" : "k");
+    section.erase(params.automatic_k == AutomaticK::none ? "k_range" : "k");
   }
   return section;
 }
@@ -182,7 +182,7 @@ std::string method_text(const ClusterParams& params) {
   }
   const char* criterion = nullptr;
   switch (params.automatic_k) {
-    case AutomaticK::off:
+    case AutomaticK::none:
       return fmt::format("k-means, k = {}", params.kmeans.k);
     case AutomaticK::silhouette:
       criterion = "silhouette";
@@ -199,7 +199,7 @@ std::string method_text(const ClusterParams& params) {
 
 std::int64_t most_clusters(const ClusterParams& params) {
   if (params.method == ClusterMethod::hdbscan) return 0;
-  return params.automatic_k == AutomaticK::off ? params.kmeans.k : params.k_range.most;
+  return params.automatic_k == AutomaticK::none ? params.kmeans.k : params.k_range.most;
 }
 
 }  // namespace moextract::stages

@@ -16,13 +16,13 @@ namespace moextract::stages {
 enum class ClusterMethod { kmeans, hdbscan };
 
 /// Whether k is given, or chosen for each layer.
-enum class AutomaticK { off, silhouette, stability, gap };
+enum class AutomaticK { none, silhouette, stability, gap };
 
 struct ClusterParams {
   ClusterTap tap = ClusterTap::h;  ///< what is clustered: h as in the paper by default
   ClusterMethod method = ClusterMethod::kmeans;
   cluster::KMeansParams kmeans;
-  AutomaticK automatic_k = AutomaticK::off;
+  AutomaticK automatic_k = AutomaticK::none;
   cluster::AutomaticKParams k_range;  ///< its criterion is not read: automatic_k says it
   cluster::hdbscan::Params hdbscan{.min_cluster_size = 50,
                                    .min_samples = 5,

@@ -69,7 +69,7 @@ class KMeansLayer {
     LayerFit made;
     cluster::KMeansParams kmeans = params_.kmeans;
     try {
-      if (params_.automatic_k != AutomaticK::off) kmeans.k = choose(made.summary);
+      if (params_.automatic_k != AutomaticK::none) kmeans.k = choose(made.summary);
       finish(kmeans, fit(kmeans), made);
     } catch (const cluster::KMeansStopped& stopped) {
       fail(ExitCode::resume,

@@ -118,7 +118,7 @@ class ResultsBuilder {
   /// "k = 8", or what chose the number of experts.
   std::string experts_text() const {
     const ClusterParams& params = pipeline_.config().cluster;
-    const bool given = params.method == ClusterMethod::kmeans && params.automatic_k == AutomaticK::off;
+    const bool given = params.method == ClusterMethod::kmeans && params.automatic_k == AutomaticK::none;
     if (given || !done("cluster")) return given ? fmt::format("k = {}", params.kmeans.k) : method_text(params);
     std::int64_t least = 0, most = 0;
     for (std::int64_t layer = 0; layer < pipeline_.description().vit.depth; ++layer) {

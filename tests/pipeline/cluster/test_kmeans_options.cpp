@@ -24,7 +24,11 @@ TEST(KMeansOptions, BoundsAndInstructionSetsChangeNothing) {
       params.bounds_bytes = 0;
       const KMeansFit without = fit_rows(rows, params);
       expect_same_bits(with, without);
+      params.rounded_bytes = 0;
+      expect_same_bits(fit_rows(rows, params), with);
       params.bounds_bytes = 1 << 30;
+      expect_same_bits(fit_rows(rows, params, {.ranks = 2}), with);
+      params.rounded_bytes = 1 << 30;
       const InstructionSet best = kernels().set;
       for (const auto set : {InstructionSet::portable, InstructionSet::avx2, InstructionSet::avx512}) {
         if (!is_supported(set)) continue;

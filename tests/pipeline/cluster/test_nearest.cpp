@@ -222,6 +222,43 @@ TEST_F(EverySet, RefusesValuesThatAreNotFinite) {
   }
 }
 
+// The smaller kernels against plain loops, on lengths that leave a rest.
+TEST_F(EverySet, SumsAndBoundsFollowPlainLoops) {
+  const int d = 75, n = 7, k = 48;
+  const Rows rows = blobs(n, d, 3, 2, 72);
+  RandomStream random(6, 1);
+  for (const InstructionSet set : supported_sets()) {
+    SCOPED_TRACE(name_of(set));
+    const ProductKernels& kernels = kernels_for(set);
+    std::vector<const std::uint16_t*> places;
+    std::vector<signed char> signs;
+    std::vector<std::uint64_t> sums(d, 5), expected(d, 5);
+    for (int i = 0; i < n; ++i) {
+      places.push_back(rows.bits.data() + i * d);
+      signs.push_back(i % 3 == 1 ? -1 : 1);
+      for (int j = 0; j < d; ++j)
+        expected[j] += static_cast<std::uint64_t>(signs[i] * float16_to_fixed(rows.bits[i * d + j]));
+    }
+    kernels.add_halves(places.data(), signs.data(), n, d, sums.data());
+    EXPECT_EQ(sums, expected);
+    for (int trial = 0; trial < 200; ++trial) {
+      std::vector<std::uint16_t> bounds, drifts;
+      for (int c = 0; c < k; ++c) {
+        bounds.push_back(static_cast<std::uint16_t>(60000 + random.below(5536)));
+        drifts.push_back(static_cast<std::uint16_t>(random.below(4000)));
+      }
+      const auto reach = static_cast<std::uint16_t>(52000 + random.below(12000));
+      std::vector<std::int32_t> ids(k), plain;
+      for (int c = 0; c < k; ++c) {
+        if (bounds[c] <= std::min(reach + drifts[c], 65535)) plain.push_back(c);
+      }
+      ids.resize(static_cast<std::size_t>(kernels.select_within(bounds.data(), drifts.data(), reach, k, ids.data())));
+      EXPECT_EQ(ids, plain);
+      EXPECT_EQ(kernels.any_within(bounds.data(), drifts.data(), reach, k), !plain.empty());
+    }
+  }
+}
+
 // Bounds kept over moves of the centroids never lose the nearest one.
 TEST_F(EverySet, BoundTableNeverClearsTheNearest) {
   const int n = 40, d = 24, k = 18;
