@@ -217,10 +217,12 @@ void Pipeline::need_taps(const std::string& stage) const {
   };
   if (!images_.contains("calibration")) return;
   if (stage == "cluster") {
-    const bool other = config_.collect.taps != CollectTaps::both;
-    need(config_.cluster.tap,
-         other ? fmt::format(" (cluster.tap is {}; it may be changed instead)", store::tap_name(config_.cluster.tap))
-               : "");
+    const std::string why =
+        config_.collect.taps == CollectTaps::both
+            ? std::string()
+            : fmt::format(" (cluster.tap is {}; it may be changed instead)", tap_name(config_.cluster.tap));
+    if (config_.cluster.tap == ClusterTap::x || config_.cluster.tap == ClusterTap::both) need(store::Tap::x, why);
+    if (config_.cluster.tap != ClusterTap::x) need(store::Tap::h, why);
   }
   if (stage == "assemble" || stage == "finetune" || stage == "run") {
     need(store::Tap::x, "");

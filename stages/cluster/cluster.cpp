@@ -110,7 +110,7 @@ json cluster_layers(const ClusterParams& params, const ClusterInputs& inputs, ru
              widths[static_cast<std::size_t>(layer)].h, layer, output->hidden);
       }
     });
-    const ShardRowSource source(part_of_rank(shards, context.comm.rank(), context.comm.size()), layer,
+    const ShardRowSource source(store::part_of_rows(shards, context.comm.rank(), context.comm.size()), layer,
                                 {.tap = params.tap,
                                  .x_width = widths[static_cast<std::size_t>(layer)].x,
                                  .h_width = widths[static_cast<std::size_t>(layer)].h,

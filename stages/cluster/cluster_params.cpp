@@ -52,7 +52,8 @@ void describe_kmeans(config::Section section, cluster::KMeansParams& p) {
       .runtime_only();
   section
       .add("rounded_bytes", &p.rounded_bytes,
-           "Most memory for rows as k-means reads them, which spares converting them in each pass and changes no result; "
+           "Most memory for rows as k-means reads them, which spares converting them in each pass and changes no "
+           "result; "
            "0: none")
       .at_least(0)
       .in("bytes")

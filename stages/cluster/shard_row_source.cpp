@@ -61,19 +61,6 @@ void compute_outputs(const OutputLayer& layer, std::span<const std::uint16_t> h,
   });
 }
 
-std::vector<store::ShardExtent> part_of_rank(std::span<const store::ShardExtent> shards, int rank, int ranks) {
-  std::int64_t total = 0;
-  for (const store::ShardExtent& shard : shards) total += shard.rows;
-  std::vector<store::ShardExtent> part;
-  for (const store::ShardExtent& shard : shards) {
-    // A shard belongs to the rank in whose equal share of the rows its middle lies.
-    const std::int64_t middle = shard.first_global + shard.rows / 2;
-    const std::int64_t owner = total == 0 ? 0 : middle * ranks / total;
-    if (owner == rank) part.push_back(shard);
-  }
-  return part;
-}
-
 ShardRowSource::ShardRowSource(std::vector<store::ShardExtent> shards, std::int64_t layer, const Settings& settings,
                                Workers& workers)
     : shards_(std::move(shards)), layer_(layer), settings_(settings), workers_(workers) {
@@ -120,12 +107,12 @@ void ShardRowSource::read_blocks(const std::function<void(const cluster::RowBloc
             if (const std::int64_t at = first_non_finite(std::span<const std::uint16_t>(made)); at >= 0) {
               fail(ExitCode::numerics,
                    "{}: the MLP's output of row {} in layer {} is too large for float16: cluster another tap",
-                   shard.path.string(), first_global - shard.first_global + at / dimension_, layer_);
+                   shard.path.string(), shard.first_row + first_global - shard.first_global + at / dimension_, layer_);
             }
           } else {
             const std::int64_t dx = settings_.x_width, dh = settings_.h_width;
             x.resize(static_cast<std::size_t>(count * dx));
-            reader.read_rows(layer_, store::Tap::x, first_global - shard.first_global, count, x);
+            reader.read_rows(layer_, store::Tap::x, shard.first_row + first_global - shard.first_global, count, x);
             for (std::int64_t i = 0; i < count; ++i) {
               auto to = made.begin() + i * dimension_;
               to = std::copy_n(x.begin() + i * dx, dx, to);
@@ -138,7 +125,7 @@ void ShardRowSource::read_blocks(const std::function<void(const cluster::RowBloc
 }
 
 void ShardRowSource::visit_kept(const std::function<void(const cluster::RowBlock&)>& visit) const {
-  // Shards of one rank are consecutive, so its rows are one range of global numbers.
+  // Parts of one rank are consecutive, so its rows are one range of global numbers.
   const std::int64_t first_global = shards_.empty() ? 0 : shards_.front().first_global;
   for (std::int64_t first = 0; first < local_rows_; first += kKeptBlockRows) {
     const std::int64_t count = std::min(kKeptBlockRows, local_rows_ - first);

@@ -35,10 +35,6 @@ struct OutputLayer {
 void compute_outputs(const OutputLayer& layer, std::span<const std::uint16_t> h, std::span<std::uint16_t> y,
                      Workers& workers);
 
-/// The contiguous part of `shards` that rank `rank` of `ranks` reads; parts have about the same number of rows, may be
-/// empty.
-std::vector<store::ShardExtent> part_of_rank(std::span<const store::ShardExtent> shards, int rank, int ranks);
-
 class ShardRowSource : public cluster::RowSource {
  public:
   struct Settings {
@@ -48,6 +44,7 @@ class ShardRowSource : public cluster::RowSource {
     std::int64_t keep_bytes = 0;            ///< rows no larger than this stay in memory after the first pass
     const OutputLayer* output = nullptr;    ///< tap y; outlives this
   };
+  /// `shards`: consecutive parts of the set, as part_of_rows() gives them.
   ShardRowSource(std::vector<store::ShardExtent> shards, std::int64_t layer, const Settings& settings,
                  Workers& workers);
 

@@ -95,6 +95,8 @@ TEST(Collect, StoresTheTapsThatAreAskedFor) {
   EXPECT_EQ(message("x", "cluster", "x"), "");
   EXPECT_NE(message("x", "cluster", "h").find("cluster needs h"), std::string::npos) << message("x", "cluster", "h");
   EXPECT_NE(message("x", "cluster", "h").find("cluster.tap"), std::string::npos);
+  EXPECT_NE(message("x", "cluster", "y").find("cluster needs h"), std::string::npos) << message("x", "cluster", "y");
+  EXPECT_NE(message("h", "cluster", "both").find("cluster needs x"), std::string::npos);
   EXPECT_NE(message("h", "assemble", "h").find("assemble needs x"), std::string::npos) << message("h", "assemble", "h");
   EXPECT_NE(message("h", "run", "h").find("set collect.taps to both"), std::string::npos);
 }
