@@ -93,7 +93,8 @@ TEST(ClusterMethods, ARunGoesThroughWithEveryNoisePolicy) {
 TEST(ClusterMethods, FewerThanTwoClustersAreOneAndTheLayerStaysDense) {
   const SmallRun small;
   const auto folders =
-      run_stages(small.config(with(kHdbscan, {"cluster.hdbscan.min_cluster_size=200"})), 1, 1, {"cluster", "assemble"});
+      run_stages(small.config(with(kHdbscan, {"cluster.hdbscan.min_cluster_size=200", "assemble.target_macs=1"})), 1, 1,
+                 {"cluster", "assemble"});
   for (std::int64_t layer = 0; layer < 2; ++layer) {
     const LayerClusters clusters = load_layer_clusters(folders.at("cluster"), layer);
     EXPECT_EQ(clusters.k, 1);
