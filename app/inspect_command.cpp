@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_text.h"
 #include "model/description.h"
 #include "moe/expert_mlp.h"
 #include "moe/model_file.h"
@@ -66,7 +67,7 @@ std::string inspect_safetensors(const fs::path& path) {
 }
 
 std::string inspect_json(const fs::path& path) {
-  const json value = json::parse(read_text_file(path), nullptr, false);
+  const json value = parse_json(read_text_file(path));
   if (value.is_discarded()) fail(ExitCode::input, "{}: is not JSON, or is cut short", path.string());
   return fmt::format("{} {}\n{}\n", value.is_object() ? value.value("format", std::string("JSON file")) : "JSON file",
                      path.string(), value.dump(2));

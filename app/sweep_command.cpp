@@ -10,6 +10,7 @@
 #include "app/sweep_state.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_text.h"
 #include "run/artefact_lock.h"
 #include "run/progress.h"
 #include "sweep/page.h"
@@ -130,7 +131,7 @@ void collect_action(const SweepOptions& options) {
   for (std::size_t r = 0; r < s.plan.runs.size(); ++r) {
     if (!s.status.run_done[r]) continue;
     const fs::path file = s.folder.run(s.plan.runs[r].id) / "results.json";
-    const json value = json::parse(read_text_file(file), nullptr, false);
+    const json value = parse_json(read_text_file(file));
     if (value.is_discarded()) {
       fail(ExitCode::input, "{}: is damaged; delete it and run the sweep again, which makes it anew", file.string());
     }

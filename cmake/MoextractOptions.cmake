@@ -11,6 +11,7 @@ endif()
 
 option(MOEXTRACT_BUILD_TESTS "Build the tests" ON)
 option(MOEXTRACT_BUILD_BENCH "Build the benchmarks" OFF)
+option(MOEXTRACT_BUILD_FUZZ "Define the fuzz targets (clang with libFuzzer; preset fuzz)" OFF)
 option(MOEXTRACT_WERROR "Treat warnings as errors" OFF)
 set(MOEXTRACT_SANITIZE "" CACHE STRING "Sanitizers, as for -fsanitize= (address,undefined or thread)")
 set(MOEXTRACT_WITH_CUDA AUTO CACHE STRING "CUDA code: AUTO, ON or OFF")

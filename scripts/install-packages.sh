@@ -26,6 +26,8 @@ while (($# > 0)); do
   case $1 in
     --tests)
       packages+=(shellcheck)
+      # libFuzzer, for scripts/fuzz.sh; the program itself is built by g++.
+      packages+=(clang libclang-rt-dev)
       # Only root can start two Slurm hosts (scripts/slurm-test.sh); nobody else is given their daemons.
       [[ $(id -u) != 0 ]] || packages+=(slurm-wlm munge iproute2)
       ;;

@@ -34,6 +34,9 @@ std::string read_config_text(const fs::path& file) {
   if (status.type() == fs::file_type::directory) {
     fail(ExitCode::config, "{}: is a folder; give the YAML file itself", file.string());
   }
+  if (status.type() == fs::file_type::character || status.type() == fs::file_type::block) {
+    fail(ExitCode::config, "{}: is a device, which may have no end; give a YAML file", file.string());
+  }
   try {
     return read_text_file(file);
   } catch (const UserError& failure) {

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "core/error.h"
+#include "core/json_text.h"
 
 namespace moextract::model {
 
@@ -126,7 +127,7 @@ ModelDescription description_from_json(const json& j, const std::string& origin)
 std::optional<ModelDescription> find_description(const Metadata& metadata, const std::string& origin) {
   const auto found = metadata.find(kDescriptionKey);
   if (found == metadata.end()) return std::nullopt;
-  const json j = json::parse(found->second, nullptr, false);
+  const json j = parse_json(found->second);
   if (j.is_discarded())
     fail(ExitCode::input, "{}: the metadata '{}' is not JSON: make the file again", origin, kDescriptionKey);
   return description_from_json(j, origin);

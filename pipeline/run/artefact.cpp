@@ -1,12 +1,14 @@
 #include "run/artefact.h"
 
 #include <fmt/chrono.h>
+#include <algorithm>
 #include <chrono>
 
 #include "comm/watched.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "core/json_text.h"
 
 namespace moextract::run {
 namespace fs = std::filesystem;
@@ -31,11 +33,22 @@ std::map<std::string, fs::path> data_files(const fs::path& folder) {
   return files;
 }
 
+/// A manifest may come from anywhere: what it names is only opened below its folder.
+bool is_inside(const fs::path& name) {
+  return !name.empty() && name.is_relative() &&
+         std::none_of(name.begin(), name.end(), [](const fs::path& part) { return part == ".."; });
+}
+
 json read_manifest(const fs::path& folder) {
-  const json manifest = json::parse(read_text_file(folder / kManifest), nullptr, false);
+  const json manifest = parse_json(read_text_file(folder / kManifest));
   if (manifest.is_discarded() || !manifest.is_object() || !manifest.contains("files") || !manifest.contains("key")) {
     fail(ExitCode::input, "{}: is cut short or damaged. Delete the folder {} and run again",
          (folder / kManifest).string(), folder.string());
+  }
+  for (const auto& [name, facts] : manifest.at("files").items()) {
+    if (!is_inside(name))
+      fail(ExitCode::input, "{}: names the file '{}', which is not in its folder. Delete the folder {} and run again",
+           (folder / kManifest).string(), name, folder.string());
   }
   return manifest;
 }

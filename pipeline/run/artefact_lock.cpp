@@ -16,6 +16,7 @@
 
 #include "comm/watched.h"
 #include "core/error.h"
+#include "core/json_text.h"
 
 namespace moextract::run {
 namespace fs = std::filesystem;
@@ -94,7 +95,8 @@ LockHolder ArtefactLock::this_process() {
 std::optional<LockHolder> ArtefactLock::holder(const fs::path& file) {
   std::ifstream stream(file);
   if (!stream) return std::nullopt;
-  const json value = json::parse(stream, nullptr, false);
+  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  const json value = parse_json(text);
   LockHolder holder;
   if (value.is_discarded() || !value.is_object()) return holder;
   try {

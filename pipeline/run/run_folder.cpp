@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_text.h"
 #include "run/json_differences.h"
 
 namespace moextract::run {
@@ -32,7 +33,7 @@ void fill_in(json& settings, const json& defaults) {
 
 void claim_run_folder(const fs::path& folder, const json& settings, const json& stages, const json& defaults) {
   if (fs::exists(folder / kRecord)) {
-    json record = json::parse(read_text_file(folder / kRecord), nullptr, false);
+    json record = parse_json(read_text_file(folder / kRecord));
     if (!record.is_object() || !record.contains("settings") || !record["settings"].is_object()) {
       fail(ExitCode::conflict,
            "{}: is damaged. Delete it (artefacts are kept elsewhere) or choose another folder by --set run.folder=...",
@@ -63,7 +64,7 @@ bool is_run_folder(const fs::path& folder) {
 }
 
 json read_run_record(const fs::path& folder) {
-  const json record = json::parse(read_text_file(folder / kRecord), nullptr, false);
+  const json record = parse_json(read_text_file(folder / kRecord));
   if (!record.is_object() || !record.contains("settings") || !record.contains("stages") ||
       !record["stages"].is_object()) {
     fail(ExitCode::input, "{}: is damaged. Run the configuration again with run.folder={}, or delete the folder",

@@ -31,10 +31,18 @@ NodePointer make(std::string op, std::vector<NodePointer> operands) {
   return node;
 }
 
+/// Both keep recursion, in reading and in evaluating, from running out of stack.
+constexpr std::size_t kLongest = 4096;
+constexpr int kDeepest = 64;
+
 class Parser {
  public:
   Parser(const std::string& text, const std::string& prefix, const std::function<void(const std::string&)>& check_key)
       : text_(text), prefix_(prefix), check_key_(check_key) {
+    if (text.size() > kLongest) {
+      fail(ExitCode::config, "{}a condition of {} characters; at most {} are read: split it into several", prefix,
+           text.size(), kLongest);
+    }
     next();
   }
 
@@ -55,7 +63,10 @@ class Parser {
     while (take("and")) node = make("and", {node, negation()});
     return node;
   }
-  NodePointer negation() { return take("not") ? make("not", {negation()}) : comparison(); }
+  NodePointer negation() {
+    const Level level(*this);
+    return take("not") ? make("not", {negation()}) : comparison();
+  }
   NodePointer comparison() {
     NodePointer left = sum();
     for (const char* op : {"==", "!=", "<=", ">=", "<", ">"}) {
@@ -88,6 +99,7 @@ class Parser {
     }
   }
   NodePointer operand() {
+    const Level level(*this);
     if (take("(")) {
       NodePointer inner = any_of();
       if (!take(")")) wrong("expected ')'");
@@ -167,11 +179,24 @@ class Parser {
     fail(ExitCode::config, "{}'{}', at '{}': {}", prefix_, text_, text_.substr(start_), problem);
   }
 
+  /// One level of parentheses, negations and signs.
+  class Level {
+   public:
+    explicit Level(Parser& parser) : parser_(parser) {
+      if (++parser.depth_ > 2 * kDeepest) parser.wrong("nested too deeply");
+    }
+    ~Level() { --parser_.depth_; }
+
+   private:
+    Parser& parser_;
+  };
+
   enum class Kind { symbol, word, number, quoted };
   const std::string& text_;
   const std::string& prefix_;
   const std::function<void(const std::string&)>& check_key_;
   std::size_t at_ = 0, start_ = 0;
+  int depth_ = 0;
   Kind kind_ = Kind::symbol;
   std::string token_;
 };

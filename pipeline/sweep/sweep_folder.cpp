@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/json_text.h"
 #include "run/artefact_lock.h"
 #include "run/store_survey.h"
 
@@ -62,7 +63,7 @@ void SweepFolder::check_owner(const SweepFile& file) const {
     }
     return;
   }
-  const json record = json::parse(read_text_file(root_ / kRecord), nullptr, false);
+  const json record = parse_json(read_text_file(root_ / kRecord));
   if (!record.is_object() || !record.contains("file") || !record["file"].is_string()) {
     fail(ExitCode::conflict, "{}: is damaged. Delete this file; runs that are done are found again",
          (root_ / kRecord).string());

@@ -275,6 +275,15 @@ case $case_name in
     expect 0 "$mpirun" 2 "$program" run "$config"
     expect 0 "$program" verify "$config"
     ;;
+  one_rank_full)
+    # Files of one rank of three may have 64 KB: for it alone the disk is full, and all end.
+    limited='trap "" XFSZ; ulimit -f 64; exec "$@"'
+    expect 7 "$mpirun" 2 "$program" run "$config" : -n 1 bash -c "$limited" one_rank_full "$program" run "$config"
+    says "error: rank 2: .*(File too large|cannot)"
+    once "moextract: error"
+    expect 0 "$mpirun" 3 "$program" run "$config"
+    expect 0 "$program" verify "$config"
+    ;;
 
   lost_rank)
     begin "$mpirun" 3 "$program" run "$config"

@@ -83,6 +83,24 @@ done < <(find README.md CONTRIBUTING.md docs -name '*.md' -print0 | sort -z | wh
   commands "$file"
 done)
 
+# Options that are named in a sentence: of some subcommand, of one of the scripts, or of the programs listed here.
+if [[ -x $program ]]; then
+  foreign='--allow-run-as-root --bind-to --oversubscribe --mpi --kill-on-bad-exit --signal --constraint'
+  all_help=$(
+    "$program" --help < /dev/null
+    # shellcheck disable=SC2013  # names of subcommands are words
+    for subcommand in $("$program" --help < /dev/null | sed -n '/^Subcommands:/,$ s/^  \([a-z][a-z-]*\) .*/\1/p'); do
+      "$program" "$subcommand" --help < /dev/null
+    done
+    for script in scripts/*.sh; do "$script" --help < /dev/null; done
+  )
+  while IFS=: read -r place option; do
+    checked=$((checked + 1))
+    [[ " $foreign " != *" $option "* ]] || continue
+    grep -qE -- "(^|[^a-z-])$option([^a-z-]|\$)" <<< "$all_help" || failed "$place: nothing has an option $option"
+  done < <(grep -roE --include='*.md' -- '(^|[^A-Za-z0-9-])--[a-z][a-z-]+' README.md docs | sed 's/:.*--/:--/' | sort -u)
+fi
+
 ((quickstart == 1)) || failed "README.md does not show scripts/quickstart.sh"
 ((checked >= 5)) || failed "only $checked things to check were found in README.md and docs/"
 [[ -x $program ]] || echo "the program is not built: its subcommands were not tried"

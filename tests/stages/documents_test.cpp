@@ -1,11 +1,15 @@
 // Pages that are made from the code, and configurations that stand in the tree, are true.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <regex>
+#include <set>
 
 #include "config/render.h"
 #include "core/file.h"
+#include "slurm/site.h"
 #include "stages/run_config.h"
 #include "sweep/sweep_file.h"
 
@@ -62,6 +66,61 @@ TEST(Documents, EverySweepCanBeReadAndHasABase) {
     ++read;
   }
   EXPECT_GE(read, 5);
+}
+
+std::vector<std::filesystem::path> pages() {
+  std::vector<std::filesystem::path> found{kSource / "README.md", kSource / "CHANGELOG.md",
+                                           kSource / "CONTRIBUTING.md"};
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kSource / "docs")) {
+    if (entry.path().extension() == ".md") found.push_back(entry.path());
+  }
+  return found;
+}
+
+TEST(Documents, EveryKeyThatAPageNamesExists) {
+  RunConfig config;
+  const config::FieldList fields = field_list(config);
+  std::set<std::string> known, sections;
+  for (const config::Field& field : fields.fields()) known.insert(field.path);
+  for (const config::SectionDoc& section : fields.sections()) {
+    known.insert(section.path);
+    sections.insert(section.path.substr(0, section.path.find('.')));
+  }
+  // In `backticks`: words joined by dots, the first of which is a section; files are none.
+  const std::regex code("`([^`\n]+)`"), key("(^|[ =\\[(])([a-z_]+(\\.[a-z0-9_]+)+)(?=$|[ =:,)\\]])");
+  const std::set<std::string> endings{"json", "h", "cpp", "safetensors", "html", "sbatch", "yaml", "csv", "log"};
+  int checked = 0;
+  for (const std::filesystem::path& page : pages()) {
+    const std::string text = read_text_file(page);
+    for (std::sregex_iterator span(text.begin(), text.end(), code), end; span != end; ++span) {
+      const std::string words = (*span)[1];
+      for (std::sregex_iterator word(words.begin(), words.end(), key); word != end; ++word) {
+        const std::string name = (*word)[2];
+        if (!sections.contains(name.substr(0, name.find('.')))) continue;
+        if (endings.contains(name.substr(name.rfind('.') + 1))) continue;
+        EXPECT_TRUE(known.contains(name)) << page << " names the key " << name;
+        ++checked;
+      }
+    }
+  }
+  EXPECT_GE(checked, 300) << "the reference page alone has more";
+}
+
+TEST(Documents, TheSiteFilesKeysAreThoseOfThePage) {
+  slurm::SiteParams params;
+  const config::FieldList fields = slurm::site_fields(params);
+  const std::string page = read_text_file(kSource / "docs/operations.md");
+  const std::size_t from = page.find("## 2. The site file");
+  const std::string section = page.substr(from, page.find("## 3.", from) - from);
+  std::set<std::string> named;
+  const std::regex row("\n\\| ([^|]+) \\|"), code("`([a-z_]+)`");
+  for (std::sregex_iterator line(section.begin(), section.end(), row), end; line != end; ++line) {
+    const std::string cell = (*line)[1];
+    for (std::sregex_iterator word(cell.begin(), cell.end(), code); word != end; ++word) named.insert((*word)[1]);
+  }
+  std::set<std::string> known;
+  for (const config::Field& field : fields.fields()) known.insert(field.path);
+  EXPECT_EQ(named, known);
 }
 
 }  // namespace

@@ -151,6 +151,7 @@ TEST_F(ReaderErrors, FilesThatCannotBeRead) {
   EXPECT_EQ(message_of_file(folder_ / "else.yaml"), "else.yaml: no such file");
   fs::create_directories(folder_ / "sub");
   EXPECT_EQ(message_of_file(folder_ / "sub"), "sub: is a folder; give the YAML file itself");
+  EXPECT_EQ(message_of_file("/dev/zero"), "/dev/zero: is a device, which may have no end; give a YAML file");
 }
 
 TEST_F(ReaderErrors, FilesThatAreNoConfiguration) {

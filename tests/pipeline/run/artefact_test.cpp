@@ -92,6 +92,21 @@ INSTANTIATE_TEST_SUITE_P(
                                write_file_atomically(f / "DONE", hash_text(manifest.dump()) + "\n");
                              },
                              ArtefactState::done, "its address does not follow"},
+                      Damage{"file_of_elsewhere",
+                             [](const fs::path& f) {
+                               nlohmann::json manifest = ArtefactStore::manifest_of(f);
+                               manifest["files"]["/dev/zero"] = manifest["files"]["a.txt"];
+                               write_file_atomically(f / "manifest.json", manifest.dump());
+                               write_file_atomically(f / "DONE", hash_text(manifest.dump()) + "\n");
+                             },
+                             ArtefactState::damaged, "names the file '/dev/zero', which is not in its folder"},
+                      Damage{"nested_deeply",
+                             [](const fs::path& f) {
+                               const std::string text = std::string(100'000, '[') + std::string(100'000, ']');
+                               write_file_atomically(f / "manifest.json", text);
+                               write_file_atomically(f / "DONE", hash_text(text) + "\n");
+                             },
+                             ArtefactState::damaged, "is cut short or damaged"},
                       Damage{"file_gone", [](const fs::path& f) { fs::remove(f / "a.txt"); }, ArtefactState::damaged,
                              "a.txt is missing"},
                       Damage{"file_cut", [](const fs::path& f) { fs::resize_file(f / "sub" / "b.txt", 2); },

@@ -77,6 +77,9 @@ TEST(Constraint, MistakesAreShownWithTheirPlace) {
   EXPECT_TRUE(contains(problem("cluster.k < 8x"), "not a number"));
   EXPECT_TRUE(contains(problem("and"), "expected a key or a value"));
   EXPECT_TRUE(contains(problem(""), "expected a key or a value"));
+  EXPECT_TRUE(contains(problem(std::string(2000, '(') + "true"), "nested too deeply"));
+  EXPECT_TRUE(contains(problem(std::string(2000, '-') + "1 < 2"), "nested too deeply"));
+  EXPECT_TRUE(contains(problem(std::string(5000, 'a')), "5000 characters; at most 4096"));
   const auto value = [](const std::string& text) { return message_of([&] { holds(text); }, ExitCode::config); };
   EXPECT_TRUE(contains(value("cluster.tap < x"), "have no order"));
   EXPECT_TRUE(contains(value("cluster.tap == 8"), "of different kinds"));
