@@ -258,7 +258,12 @@ void cancel_command(const RunReference& reference, bool now) {
 std::string job_text(const fs::path& run_folder) {
   const std::vector<std::string> ids = JobFolder(run_folder).jobs();
   if (ids.empty()) return "";
-  const std::vector<slurm::QueuedJob> active = slurm::queue(ids);
+  std::vector<slurm::QueuedJob> active;
+  try {
+    active = slurm::queue(ids);
+  } catch (const UserError& error) {
+    return fmt::format("job {}: {}", ids.back(), error.what());
+  }
   if (active.empty())
     return fmt::format("job {}: no longer in the queue; moextract logs shows what it said", ids.back());
   std::string text;

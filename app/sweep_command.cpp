@@ -91,7 +91,12 @@ void plan_action(const SweepOptions& options) {
 void add_queue(Sweep& s) {
   const SweepJobs jobs(s.folder.root());
   if (jobs.read().empty()) return;
-  const auto active = jobs.active();
+  std::map<std::string, slurm::QueuedJob> active;
+  try {
+    active = jobs.active();
+  } catch (const UserError& error) {
+    fmt::print("{}\n", error.what());  // files tell the rest
+  }
   for (std::size_t r = 0; r < s.plan.runs.size(); ++r) {
     const auto job = active.find(s.plan.runs[r].id);
     if (job == active.end() || s.status.runs[r].state == RunState::done) continue;

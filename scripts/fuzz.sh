@@ -90,13 +90,17 @@ for target in "${targets[@]}"; do
     -rss_limit_mb=$((2 * one + 1024)) -max_len=16384 -print_final_stats=1 -artifact_prefix="$findings/$target-" \
     "$corpus/$target" "$work/$target" > "$work/$target.log" 2>&1 || code=$?
   count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
+  good=$(sed -n 's/^stat::accepted: *//p' "$work/$target.log")
   inputs=$((inputs + ${count:-0}))
   if ((code != 0)); then
     found=$((found + 1))
     tail -n 60 "$work/$target.log" >&2
     say "FINDING in $target; its input is kept in $findings"
+  elif ((good == 0)); then
+    found=$((found + 1))
+    say "FINDING in $target: it refuses everything, so that it tests nothing"
   else
-    say "$(printf '%-12s %9d inputs, %s' "$target" "$count" \
+    say "$(printf '%-12s %9d inputs, %8d accepted, %s' "$target" "$count" "$good" \
       "$(sed -n 's/^#[0-9]*[[:space:]]*DONE *\(cov: [0-9]*\) *ft: [0-9]*.*/\1/p' "$work/$target.log")")"
   fi
 done

@@ -84,6 +84,11 @@ std::vector<QueuedJob> queue(const std::vector<std::string>& ids) {
   if (ids.empty()) return jobs;
   const ProgramResult result = run_program(
       {"squeue", "--noheader", "--array", "--format=%i|%T|%r|%N|%M|%l", fmt::format("--jobs={}", fmt::join(ids, ","))});
+  // Jobs that ended some minutes ago are "invalid" to squeue. Where it cannot tell, nothing may be taken for ended.
+  if (result.code != 0 && result.code != 127 && result.err.find("Invalid job id") == std::string::npos) {
+    fail(ExitCode::distributed, "squeue: {}. Whether jobs of this run are in the queue is not known: try again",
+         one_line(result.err));
+  }
   for (const std::string& line : split(result.out, '\n')) {
     const std::vector<std::string> parts = split(line, '|');
     if (parts.size() >= 6) jobs.push_back({parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]});

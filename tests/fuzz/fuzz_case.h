@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -57,12 +58,20 @@ inline void put(const std::filesystem::path& path, std::string_view bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
+/// How many inputs were accepted, told at the end: a target that refuses all of them tests nothing.
+struct Accepted {
+  ~Accepted() { std::fprintf(stderr, "stat::accepted: %ld\n", count); }
+  long count = 0;
+};
+inline Accepted accepted;
+
 /// Input is accepted, or refused by a UserError with a message. All else is a finding: another exception, a failed
 /// assertion (BugError), memory errors, and memory beyond the limits that scripts/fuzz.sh sets.
 template <class Body>
 void accept_or_refuse(Body&& body) {
   try {
     body();
+    ++accepted.count;
   } catch (const UserError& error) {
     if (std::string_view(error.what()).empty()) std::abort();
   }

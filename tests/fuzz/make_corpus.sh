@@ -14,6 +14,7 @@ header='{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_o
 } > "$out/safetensors/two_tensors"
 
 printf '\0' > "$out/shard/raw"
+printf '\1' > "$out/shard/unchanged"
 for first in 1 2 3 4; do head -c 200 "$root/scripts/build.sh" | sed "s/^/$first/" > "$out/shard/changes$first"; done
 
 mkdir "$out/pack"

@@ -54,6 +54,8 @@ TEST_F(Cluster, TheQueueIsRead) {
   EXPECT_EQ(jobs[1].reason, "Priority");
   stand_in("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1");
   EXPECT_TRUE(queue({"12"}).empty());
+  stand_in("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1");
+  EXPECT_TRUE(contains(message_of([] { queue({"12"}); }, ExitCode::distributed), "Unable to contact slurm controller"));
 }
 
 TEST_F(Cluster, TheLargestArray) {
