@@ -3,7 +3,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 out=$1
-mkdir -p "$out"/{safetensors,shard,tar,idx,csv,image,config,sweep,records,description}
+mkdir -p "$out"/{safetensors,shard,tar,idx,csv,listing,image,config,sweep,records,description}
 
 # A header of two tensors and of metadata, padded to 8; then their bytes.
 header='{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"b":{"dtype":"I64","shape":[],"data_offsets":[8,16]}}'
@@ -41,6 +41,10 @@ gzip -n < "$out/idx/labels" > "$out/idx/labels.gz"
 printf 'file,label\na.png,0\n"b ""c"", d.png",1\r\n"two\nlines",2\n' > "$out/csv/table"
 printf 'cat\tn01\ndog\n\n' > "$out/csv/classes"
 printf 'dog/1.png\ncat/1.png\n' > "$out/csv/list"
+
+# No places; one, of which nobody knows when it was changed.
+head -c 16 /dev/zero > "$out/listing/empty"
+printf '\377\377\377\377\377\377\377\177\1\0\0\0\0\0\0\0%32s' '' | tr ' ' '\0' > "$out/listing/one_place"
 
 cp "$root"/tests/golden/images/* "$out/image/"
 

@@ -25,10 +25,10 @@ constexpr std::array<const char*, 8> kDatasets{"rows/image",   "rows/token", "im
                                                "images/label", "layers/0/x", "layers/0/h", "layers/3/x"};
 
 /// A shard of two layers, three images and five rows, as bytes.
-const std::string& good_shard() {
-  static const std::string bytes = [] {
+const std::string& good_shard(bool compressed) {
+  const auto make = [](store::Compression compression) {
     const std::filesystem::path path = fuzz::scratch_folder() / "good.h5";
-    store::ShardWriter writer(path, {"0123abcd", "images", 17, 10, 6, {{0, 3, 4}, {3, 2, 0}}});
+    store::ShardWriter writer(path, {"0123abcd", "images", 17, 10, 6, {{0, 3, 4}, {3, 2, 0}}}, compression);
     const std::vector<store::ShardImage> images{{10, "a", 0, {0, 2}}, {12, "b", 1, {1}}, {13, "c", 1, {0, 5}}};
     std::vector<std::vector<std::uint16_t>> rows;
     for (const int width : {3, 4, 2, 0}) rows.emplace_back(static_cast<std::size_t>(5 * width), std::uint16_t{0x3c00});
@@ -36,8 +36,9 @@ const std::string& good_shard() {
     writer.finish();
     std::ifstream file(path, std::ios::binary);
     return std::string(std::istreambuf_iterator<char>(file), {});
-  }();
-  return bytes;
+  };
+  static const std::string plain = make(store::Compression::none), deflated = make(store::Compression::deflate);
+  return compressed ? deflated : plain;
 }
 
 Hdf5Handle some_type(FuzzedDataProvider& input) {
@@ -110,8 +111,9 @@ void replace_dataset(FuzzedDataProvider& input, hid_t file) {
     for (std::size_t i = 0; i < shape.size(); ++i) chunk.push_back(input.ConsumeIntegralInRange<hsize_t>(1, 70000));
     if (input.ConsumeBool()) std::copy(shape.begin() + 1, shape.end(), chunk.begin() + 1);
     H5Pset_chunk(creation.get(), static_cast<int>(chunk.size()), chunk.data());
-    if (input.ConsumeBool()) H5Pset_fletcher32(creation.get());
     if (input.ConsumeBool()) H5Pset_shuffle(creation.get());
+    if (input.ConsumeBool()) H5Pset_deflate(creation.get(), 4);
+    if (input.ConsumeBool()) H5Pset_fletcher32(creation.get());
     if (input.ConsumeBool()) H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_INCR);
   }
   const hid_t id = H5Dcreate2(file, name, type.get(), space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT);
@@ -169,14 +171,13 @@ void read_all(const std::filesystem::path& path) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   store::prepare_hdf5();
-  const std::string& good = good_shard();
   // HDF5 asks for the file's real path, which a file of memory alone does not have.
   const std::filesystem::path path = fuzz::scratch_folder() / "input.h5";
   FuzzedDataProvider input(data, size);
   if (input.ConsumeIntegral<std::uint8_t>() == 0) {
     fuzz::put(path, input.ConsumeRemainingBytesAsString());  // the input itself is the file
   } else {
-    fuzz::put(path, good);
+    fuzz::put(path, good_shard(input.ConsumeBool()));
     try {
       change_through_hdf5(input, path);
     } catch (const store::Hdf5Error&) {
