@@ -12,7 +12,7 @@ for script in "$root"/scripts/*.sh; do
   expect_output "--help"
   expect_no_output "set -euo"
 done
-for name in build install-packages install-libtorch sanitize; do
+for name in build install-packages install-libtorch sanitize fuzz; do
   run 2 "$root/scripts/$name.sh" --no-such-thing
   expect_output "--no-such-thing"
 done
