@@ -260,7 +260,7 @@ case $case_name in
       chmod 555 "$work/disk"
     fi
     export FAULT_STORE=$work/disk/store
-    expect 7 "$mpirun" 2 "$program" run "$config"
+    expect 7 "$mpirun" 2 --mca btl self,tcp "$program" run "$config"
     says "error: .*$work/disk/store"
     once "moextract: error"
     ;;
@@ -277,9 +277,11 @@ case $case_name in
     ;;
   one_rank_full)
     # Files of one rank of three may have 64 KB: for it alone the disk is full, and all end.
-    limited='trap "" XFSZ; ulimit -f 64; exec "$@"'
-    expect 7 "$mpirun" 2 "$program" run "$config" : -n 1 bash -c "$limited" one_rank_full "$program" run "$config"
-    says "error: rank 2: .*(File too large|cannot)"
+    begin "$mpirun" 3 bash -c 'trap "" XFSZ; exec "$@"' one_rank_full "$program" run "$config"
+    wait_for "train: begins"
+    prlimit --fsize=65536:65536 --pid "$(pgrep -P "$job" | tail -n 1)"
+    ends 7
+    says "error: rank 2: .*File too large"
     once "moextract: error"
     expect 0 "$mpirun" 3 "$program" run "$config"
     expect 0 "$program" verify "$config"

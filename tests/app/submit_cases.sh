@@ -136,7 +136,7 @@ sed 's/^partition:/partitoin:/' "$work/site.yaml" >"$work/wrong.yaml"
 expect 3 submit "$config" --site "$work/wrong.yaml"
 says "wrong.yaml:1:1: partitoin: no such key; did you mean partition"
 expect 3 submit "$config" --set cluster.kk=3
-says "cluster.kk: no such key"
+says "cluster.kk=3: no such key; did you mean cluster.k"
 expect 4 submit "$config" --set data.validation.source="$work/gone-idx3-ubyte.gz"
 says "gone-idx3-ubyte.gz"
 expect 2 submit "$config" --nodes 0
