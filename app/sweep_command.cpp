@@ -82,8 +82,11 @@ void plan_action(const SweepOptions& options) {
   const auto shared = std::count_if(tasks.begin(), tasks.end(), [](const sweep::Task& task) { return !task.is_run; });
   fmt::print("\n{} stages are wanted, {} are different, {} are to be made: {} processes for shared ones, {} for runs\n",
              wanted, different, to_make, shared, tasks.size() - static_cast<std::size_t>(shared));
-  fmt::print("cost: {}{}{}\n", to_make == 0 ? "nothing" : run::duration_text(seconds) + " of a core",
-             unknown.empty() ? "" : fmt::format(", and {}, of which none was made in this store yet", unknown),
+  const std::string known = seconds > 0 || unknown.empty() ? run::duration_text(seconds) + " of a core" : "";
+  fmt::print("cost: {}{}{}\n", to_make == 0 ? "nothing" : known,
+             unknown.empty() ? ""
+                             : fmt::format("{}{}, of which none was made in this store yet",
+                                           known.empty() ? "not known of " : ", and ", unknown),
              bytes > 0 ? fmt::format("; {} of shards", bytes_text(bytes)) : "");
 }
 

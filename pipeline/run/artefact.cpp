@@ -87,10 +87,11 @@ ArtefactState state_in(const fs::path& place, const std::string& key, std::strin
 }  // namespace
 
 std::string ArtefactSpec::key() const {
-  // nlohmann's objects are sorted by key: equal content gives equal text.
-  return hash_text(
-      json{{"stage", stage}, {"algorithm_version", algorithm_version}, {"settings", settings}, {"inputs", inputs}}
-          .dump());
+  // The text of one object with these four members. nlohmann's objects are sorted by key: equal content gives equal
+  // text. Put together by hand, because a sweep asks for tens of thousands and an object would be a copy of all
+  // settings.
+  return hash_text(fmt::format(R"({{"algorithm_version":{},"inputs":{},"settings":{},"stage":{}}})", algorithm_version,
+                               json(inputs).dump(), settings.dump(), json(stage).dump()));
 }
 
 std::string ArtefactSpec::folder_name() const {

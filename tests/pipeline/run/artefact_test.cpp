@@ -12,6 +12,11 @@ TEST_F(RunTest, TheKeyDependsOnEverythingThatDeterminesTheContentAndOnNothingEls
   EXPECT_EQ(base.key().size(), 32u);
   EXPECT_EQ(base.key(), spec().key());
   EXPECT_EQ(base.folder_name(), "collect-" + base.key().substr(0, 16));
+  const nlohmann::json all{{"stage", base.stage},
+                           {"algorithm_version", base.algorithm_version},
+                           {"settings", base.settings},
+                           {"inputs", base.inputs}};
+  EXPECT_EQ(base.key(), hash_text(all.dump()));
   ArtefactSpec other = base;
   other.stage = "cluster";
   EXPECT_NE(other.key(), base.key());
