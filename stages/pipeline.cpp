@@ -58,7 +58,8 @@ Pipeline::Pipeline(const RunConfig& config, InputCache* cache) : config_(config)
   if (images_.contains("calibration")) {
     add_collect();
     add_cluster();
-    if (config_.assemble.method == Method::least_squares) add_moments();
+    choices_ = settle(config_.assemble, config_.router, description_.vit.prefix_tokens() > 0);
+    if (choices_.streamed()) add_moments();
     add_assemble();
   }
   if (images_.contains("validation")) {
@@ -76,7 +77,16 @@ Pipeline::Pipeline(const RunConfig& config, InputCache* cache) : config_(config)
   };
   if (images_.contains("calibration")) {
     if (config_.baseline.enabled) add_variant("vbp", "vbp");
-    add_variant("experts", config_.assemble.method == Method::least_squares ? "fitted" : "moee");
+    const std::string method = choices_.needs_covariance ? "fitted" : "moee";
+    add_variant("experts", method);
+    const auto add_control = [&](bool wanted, const char* name, moe::Routing routing) {
+      if (!wanted || !images_.contains("validation")) return;
+      const std::string control = std::string("experts-") + name;
+      variants_.push_back({control, "assemble/experts", "evaluate/" + control, method, false, routing});
+    };
+    add_control(config_.controls.random, "random", moe::Routing::random);
+    add_control(config_.controls.oracle, "oracle", moe::Routing::oracle);
+    add_control(config_.controls.best, "best", moe::Routing::best);
   }
   for (const VariantNode& variant : variants_) add_evaluate(variant);
 
@@ -225,8 +235,9 @@ void Pipeline::need_taps(const std::string& stage) const {
     if (config_.cluster.tap != ClusterTap::x) need(store::Tap::h, why);
   }
   if (stage == "assemble" || stage == "finetune" || stage == "run") {
-    need(store::Tap::x, "");
-    need(store::Tap::h, "");
+    need(store::Tap::x, "");  // routers are fitted to inputs
+    if (!choices_.streamed() || config_.baseline.enabled || config_.cluster.tap != ClusterTap::x)
+      need(store::Tap::h, "");
   }
 }
 
@@ -265,45 +276,59 @@ OutputLayer Pipeline::output_layer(std::int64_t layer) {
 }
 
 void Pipeline::add_moments() {
-  if (config_.cluster.tap != ClusterTap::x) {
-    fail(ExitCode::config,
-         "cluster.tap: assemble.method least_squares routes to the nearest centroid of the inputs: set cluster.tap to "
-         "x");
-  }
   const data::ImageSet& set = need_images("calibration", "moments");
+  MomentsParams params = config_.moments;
+  if (params.products == Products::automatic)
+    params.products = choices_.needs_covariance ? Products::full : Products::diagonal;
   const std::int64_t most = most_clusters(config_.cluster);  // HDBSCAN: the data decide
   const double bytes =
-      moment_bytes(most > 0 ? most : config_.cluster.kmeans.k, description_.vit.hidden, description_.vit.width);
+      moment_bytes(params, most > 0 ? most : config_.cluster.kmeans.k, description_.vit.hidden, description_.vit.width);
   std::vector<std::string> needs = dense_needs_;
-  needs.emplace_back("cluster");
+  needs.insert(needs.end(), {"collect", "cluster"});
+  json own = section("moments");
+  own["products"] = params.products == Products::full ? "full" : "diagonal";
+  // Of the router what decides where tokens go.
+  json router = section("router");
+  router.erase("class_token");
+  router["kind"] = static_cast<int>(choices_.router.kind);
   add_node("moments", kMomentsVersion,
-           {{"moments", section("moments")},
+           {{"moments", std::move(own)},
+            {"router", std::move(router)},
+            {"class_token_apart", choices_.class_token_apart()},
             {"model", model::to_json(description_)},
             {"on_bad_image", section("data")["on_bad_image"]}},
            {{"model", dense_identity_}, {"images", set.fingerprint()}, {"cluster", key("cluster")}}, std::move(needs),
            fmt::format("reads {}; {} of sums a layer, at most {} GB at a time", set.summary(), bytes_text(bytes),
-                       config_.moments.memory_gb),
-           [this, &set](run::Context& context, const fs::path& folder) {
+                       params.memory_gb),
+           [this, &set, params](run::Context& context, const fs::path& folder) {
              return gather_moments(
-                 config_.moments,
-                 {dense(), set, graph_.folder("cluster"), config_.data.on_bad_image, config_.data.max_bad_share},
+                 params,
+                 {dense(), set, graph_.folder("cluster"), shards(), choices_.router, choices_.class_token_apart(),
+                  dense_identity_, config_.data.on_bad_image, config_.data.max_bad_share},
                  context, folder);
            });
 }
 
 void Pipeline::add_assemble() {
-  const bool fitted = config_.assemble.method == Method::least_squares;
+  const bool streamed = choices_.streamed();
   std::vector<std::string> needs = dense_needs_;
-  needs.insert(needs.end(), {"collect", fitted ? "moments" : "cluster"});
+  needs.insert(needs.end(), {"collect", streamed ? "moments" : "cluster"});
   // What the dense model computes in its last block changes the budget and the files.
-  const nlohmann::json settings{{"assemble", section("assemble")}, {"model", model::to_json(description_)}};
+  const json settings{
+      {"assemble", section("assemble")}, {"router", section("router")}, {"model", model::to_json(description_)}};
   std::map<std::string, std::string> sources{{"model", dense_identity_}, {"collect", key("collect")}};
-  sources[fitted ? "moments" : "cluster"] = key(fitted ? "moments" : "cluster");
+  sources[streamed ? "moments" : "cluster"] = key(streamed ? "moments" : "cluster");
   add_node("assemble/experts", kAssembleVersion, settings, std::move(sources), needs,
-           "cuts experts; writes one safetensors file", [this, fitted](run::Context& context, const fs::path& folder) {
-             const AssembleInputs inputs{dense(), shards(), fitted ? fs::path() : graph_.folder("cluster"),
-                                         fitted ? graph_.folder("moments") : fs::path()};
-             return assemble_experts(config_.assemble, inputs, context, folder);
+           "cuts experts; writes one safetensors file",
+           [this, streamed](run::Context& context, const fs::path& folder) {
+             const AssembleInputs inputs{dense(),
+                                         shards(),
+                                         streamed ? fs::path() : graph_.folder("cluster"),
+                                         streamed ? graph_.folder("moments") : fs::path(),
+                                         dense_identity_,
+                                         images("calibration"),
+                                         config_.model.micro_batch};
+             return assemble_experts(choices_, inputs, context, folder);
            });
   if (!config_.baseline.enabled) return;
   const VbpParams& vbp = config_.baseline.vbp;
@@ -315,14 +340,14 @@ void Pipeline::add_assemble() {
     inputs["experts"] = key("assemble/experts");
     needs.emplace_back("assemble/experts");
   }
-  add_node("assemble/vbp", kAssembleVersion,
-           {{"baseline", section("baseline")}, {"model", model::to_json(description_)}}, std::move(inputs),
-           std::move(needs), as_experts ? "prunes to the experts' MACs" : "prunes to its own budget",
-           [this, as_experts](run::Context& context, const fs::path& folder) {
-             std::optional<double> macs;
-             if (as_experts) macs = expected_macs(graph_.folder("assemble/experts"));
-             return assemble_vbp(config_.baseline.vbp, {dense(), shards(), {}, {}}, macs, context, folder);
-           });
+  add_node(
+      "assemble/vbp", kAssembleVersion, {{"baseline", section("baseline")}, {"model", model::to_json(description_)}},
+      std::move(inputs), std::move(needs), as_experts ? "prunes to the experts' MACs" : "prunes to its own budget",
+      [this, as_experts](run::Context& context, const fs::path& folder) {
+        std::optional<double> macs;
+        if (as_experts) macs = expected_macs(graph_.folder("assemble/experts"));
+        return assemble_vbp(config_.baseline.vbp, {dense(), shards(), {}, {}, dense_identity_}, macs, context, folder);
+      });
 }
 
 void Pipeline::add_finetune(const std::string& variant) {
@@ -347,20 +372,38 @@ void Pipeline::add_evaluate(const VariantNode& variant) {
   const data::ImageSet& set = need_images("validation", "evaluate");
   std::vector<std::string> needs;
   if (!variant.model.empty()) needs.push_back(variant.model);
-  add_node(variant.evaluation, kEvaluateVersion,
-           {{"micro_batch", config_.model.micro_batch},
-            {"model", model::to_json(description_)},
-            {"on_bad_image", section("data")["on_bad_image"]},
-            {"max_bad_share", config_.data.max_bad_share}},
-           {{"model", variant.model.empty() ? dense_identity_ : key(variant.model)}, {"images", set.fingerprint()}},
-           std::move(needs), fmt::format("reads {}", set.summary()),
+  json settings{{"micro_batch", config_.model.micro_batch},
+                {"model", model::to_json(description_)},
+                {"on_bad_image", section("data")["on_bad_image"]},
+                {"max_bad_share", config_.data.max_bad_share}};
+  std::map<std::string, std::string> sources{{"model", variant.model.empty() ? dense_identity_ : key(variant.model)},
+                                             {"images", set.fingerprint()}};
+  if (variant.routing != moe::Routing::learnt) {
+    settings["routing"] = variant.name;
+    if (variant.routing == moe::Routing::random) settings["seed"] = config_.controls.seed;
+    sources["dense"] = dense_identity_;
+    needs.insert(needs.end(), dense_needs_.begin(), dense_needs_.end());
+    if (variant.routing == moe::Routing::oracle) {
+      sources["cluster"] = key("cluster");
+      needs.emplace_back("cluster");
+    }
+  }
+  add_node(variant.evaluation, kEvaluateVersion, std::move(settings), std::move(sources), std::move(needs),
+           fmt::format("reads {}", set.summary()),
            [this, &set, variant](run::Context& context, const fs::path& folder) {
              moe::LoadedModel other;
              if (variant.method != "dense") other = model_of(variant.model);
-             const moe::LoadedModel& model = variant.method == "dense" ? dense() : other;
-             return evaluate(
-                 {model, set, config_.model.micro_batch, config_.data.on_bad_image, config_.data.max_bad_share},
-                 context, folder);
+             const bool learnt = variant.routing == moe::Routing::learnt;
+             const EvaluateInputs inputs{variant.method == "dense" ? dense() : other,
+                                         set,
+                                         config_.model.micro_batch,
+                                         config_.data.on_bad_image,
+                                         config_.data.max_bad_share,
+                                         variant.routing,
+                                         learnt ? nullptr : &dense(),
+                                         learnt ? fs::path() : graph_.folder("cluster"),
+                                         config_.controls.seed};
+             return evaluate(inputs, context, folder);
            });
 }
 

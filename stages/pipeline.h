@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/image_set.h"
+#include "moe/control_routing.h"
 #include "moe/model_file.h"
 #include "run/stage_graph.h"
 #include "stages/input_cache.h"
@@ -22,11 +23,13 @@ inline const std::vector<std::string> kStageNames{"train",    "collect",  "clust
 
 /// One model that is evaluated.
 struct VariantNode {
-  std::string name;        ///< "dense", "vbp", "vbp-finetuned", "experts", "experts-finetuned"
-  std::string model;       ///< id of the node that makes it; empty: the dense model's file
+  std::string name;   ///< "dense", "vbp", "vbp-finetuned", "experts", "experts-finetuned", "experts-random" and other
+                      ///< controls
+  std::string model;  ///< id of the node that makes it; empty: the dense model's file
   std::string evaluation;  ///< id of its evaluation
   std::string method;      ///< "dense", "vbp", "moee", "fitted"
   bool finetuned = false;
+  moe::Routing routing = moe::Routing::learnt;
 };
 
 class Pipeline {
@@ -80,6 +83,7 @@ class Pipeline {
   RunConfig config_;
   nlohmann::json settings_, identity_;
   model::ModelDescription description_;
+  AssemblyChoices choices_;  ///< settled; with calibration images only
   bool trains_ = false;
   std::string dense_identity_;  ///< hash of the weights file, or key of the train stage
   std::vector<std::string> dense_needs_;

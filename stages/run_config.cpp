@@ -26,8 +26,9 @@ void describe(config::Section section, RunParams& p) {
       .in("seconds")
       .runtime_only();
   section
-      .add("time_limit", &p.time_limit,
-           "The run saves and ends with exit code 75 (run again to go on) before this much time has passed; 0: no limit")
+      .add(
+          "time_limit", &p.time_limit,
+          "The run saves and ends with exit code 75 (run again to go on) before this much time has passed; 0: no limit")
       .at_least(0)
       .in("minutes")
       .runtime_only();
@@ -55,9 +56,10 @@ void describe(config::Section section, ModelParams& p) {
   section.add("classes", &p.classes, "Classes of the head").at_least(1);
   section.add("qkv_bias", &p.qkv_bias, "Whether the attention's q, k and v have a bias");
   section.add("class_token", &p.class_token, "Whether a class token is classified; false: the mean over patches");
-  section.add("short_last_block", &p.short_last_block,
-              "Compute only the class token in the last block (of the others, keys and values): the same logits for fewer "
-              "MACs, for the dense model too");
+  section.add(
+      "short_last_block", &p.short_last_block,
+      "Compute only the class token in the last block (of the others, keys and values): the same logits for fewer "
+      "MACs, for the dense model too");
   section
       .add("resize", &p.resize, "Preprocessing: side that pictures are resized to before the centre crop; 0: no resize")
       .at_least(0)
@@ -120,13 +122,15 @@ config::FieldList field_list(RunConfig& c) {
   describe(root.section("train", "Training from scratch; only where model.weights is empty"), c.train);
   describe(root.section("collect", "Recording activations"), c.collect);
   describe(root.section("cluster", "k-means or HDBSCAN on the recorded activations"), c.cluster);
-  describe(root.section("moments", "Second moments of what the router sends to each expert; method least_squares only"),
+  describe(root.section("router", "Which expert a token goes to"), c.router);
+  describe(root.section("moments", "Streaming statistics of what the router sends to each expert, over all tokens"),
            c.moments);
   describe(root.section("assemble", "Cutting experts out of the MLPs"), c.assemble);
   config::Section baseline = root.section("baseline", "VBP, the baseline that experts are compared with");
   baseline.add("enabled", &c.baseline.enabled, "Whether the baseline is made");
   describe(baseline, c.baseline.vbp);
   describe(root.section("finetune", "Distillation from the dense model"), c.finetune);
+  describe(root.section("controls", "Experts evaluated with other routing than their own, for comparison"), c.controls);
   root.section("report", "The page")
       .add("title", &c.report_title, "Title of the report; empty: the run's name")
       .runtime_only();

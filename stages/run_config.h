@@ -13,7 +13,9 @@
 #include "stages/assemble/assemble.h"
 #include "stages/cluster/cluster.h"
 #include "stages/collect/collect.h"
+#include "stages/evaluate/evaluate.h"
 #include "stages/finetune/finetune.h"
+#include "stages/moments/layer_router.h"
 #include "stages/moments/moments.h"
 #include "stages/train/train.h"
 
@@ -60,10 +62,12 @@ struct RunConfig {
   TrainParams train;
   CollectParams collect;
   ClusterParams cluster;
+  moe::RouterParams router;
   MomentsParams moments;
   AssembleParams assemble;
   BaselineParams baseline;
   FinetuneParams finetune;
+  ControlParams controls;
   std::string report_title;
 };
 

@@ -3,21 +3,15 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <set>
 #include <string>
 
 #include "core/error.h"
 #include "model/vit.h"
+#include "moe/index_tensor.h"
 #include "moe/router.h"
 
 namespace moextract::moe {
 namespace {
-
-at::Tensor index_tensor(std::span<const std::int64_t> index) {
-  at::Tensor tensor = at::empty({static_cast<std::int64_t>(index.size())}, at::kLong);
-  std::copy(index.begin(), index.end(), tensor.data_ptr<std::int64_t>());
-  return tensor;
-}
 
 /// b2 + W2[:, dropped] mean[dropped], summed in double in the order of the neurons.
 at::Tensor shifted_bias(const at::Tensor& fc2_weight, const at::Tensor& fc2_bias, std::span<const double> mean,
@@ -42,49 +36,37 @@ at::Tensor shifted_bias(const at::Tensor& fc2_weight, const at::Tensor& fc2_bias
 
 }  // namespace
 
+std::vector<SecondMoments> as_second_moments(const ClusterMoments& moments) {
+  const auto tensor = [](std::span<const double> values) {
+    at::Tensor t = at::empty({static_cast<std::int64_t>(values.size())}, at::kDouble);
+    std::copy(values.begin(), values.end(), t.data_ptr<double>());
+    return t;
+  };
+  std::vector<SecondMoments> list;
+  for (std::int64_t c = 0; c < moments.k; ++c) {
+    SecondMoments m;
+    m.count = moments.count[static_cast<std::size_t>(c)];
+    m.weight = static_cast<double>(m.count);
+    m.mean = tensor(moments.h_mean_of(c));
+    m.variance = tensor(moments.h_variance_of(c));
+    list.push_back(std::move(m));
+  }
+  return list;
+}
+
 void assemble_experts(std::int64_t layer, const ClusterMoments& moments,
                       std::span<const std::vector<std::int64_t>> neurons, Storage storage, Compensation compensation,
                       model::TensorMap& tensors) {
   MOEX_ASSERT(static_cast<std::int64_t>(neurons.size()) == moments.k, "one set of neurons a cluster");
-  const std::string prefix = model::mlp_prefix(layer);
-  const at::Tensor fc1_weight = tensors.at(prefix + "fc1.weight"), fc1_bias = tensors.at(prefix + "fc1.bias");
-  const at::Tensor fc2_weight = tensors.at(prefix + "fc2.weight"), fc2_bias = tensors.at(prefix + "fc2.bias");
-
-  std::vector<std::int64_t> all, offsets{0};
-  for (const std::vector<std::int64_t>& set : neurons) {
-    MOEX_ASSERT(!set.empty() && std::is_sorted(set.begin(), set.end()),
-                "neurons of an expert are ascending, at least one");
-    all.insert(all.end(), set.begin(), set.end());
-    offsets.push_back(static_cast<std::int64_t>(all.size()));
-  }
   at::Tensor keys = at::empty({moments.k, moments.width}, at::kDouble);
   std::copy(moments.x_mean.begin(), moments.x_mean.end(), keys.data_ptr<double>());
-  tensors[prefix + "router.weight"] = unit_rows(keys).to(at::kFloat);
-  tensors[prefix + "experts.offsets"] = index_tensor(offsets).to(at::kInt);
-  tensors[prefix + "experts.neurons"] = index_tensor(all).to(at::kInt);
-
-  if (compensation == Compensation::mean_shift) {
-    std::vector<at::Tensor> biases;
-    for (std::int64_t c = 0; c < moments.k; ++c) {
-      biases.push_back(shifted_bias(fc2_weight, fc2_bias, moments.h_mean_of(c), neurons[static_cast<std::size_t>(c)]));
-    }
-    tensors[prefix + "fc2.bias"] = at::stack(biases);
-  }
-
-  std::vector<std::int64_t> source = all;  // trained neuron of each stored row
-  if (storage == Storage::shared) {
-    const std::set<std::int64_t> unique(all.begin(), all.end());
-    source.assign(unique.begin(), unique.end());
-    std::vector<std::int64_t> rows;
-    for (const std::int64_t neuron : all) {
-      rows.push_back(std::lower_bound(source.begin(), source.end(), neuron) - source.begin());
-    }
-    tensors[prefix + "experts.rows"] = index_tensor(rows).to(at::kInt);
-  }
-  const at::Tensor index = index_tensor(source);
-  tensors[prefix + "fc1.weight"] = fc1_weight.index_select(0, index);
-  tensors[prefix + "fc1.bias"] = fc1_bias.index_select(0, index);
-  tensors[prefix + "fc2.weight"] = fc2_weight.index_select(1, index);
+  FittedLayerSpec spec;
+  spec.layer = layer;
+  spec.router.keys = unit_rows(keys).to(at::kFloat);
+  spec.neurons.assign(neurons.begin(), neurons.end());
+  spec.storage = storage;
+  spec.compensation = compensation;
+  fit_layer(spec, as_second_moments(moments), tensors);
 }
 
 void prune_layer(std::int64_t layer, const ClusterMoments& moments, std::span<const std::int64_t> neurons,

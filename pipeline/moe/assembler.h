@@ -1,4 +1,4 @@
-// From statistics and a choice of neurons to the tensors of an expert layer or a pruned one.
+// From means and variances of clusters and a choice of neurons to the tensors of an expert layer or a pruned one.
 #pragma once
 
 #include <cstdint>
@@ -6,19 +6,10 @@
 #include <vector>
 
 #include "model/weights.h"
+#include "moe/fitted_layer.h"
 #include "moe/moments.h"
 
 namespace moextract::moe {
-
-enum class Storage {
-  shared,     ///< one copy of each neuron that any expert uses; experts refer to rows
-  own_output, ///< input weights shared, each expert has its own output weights
-  separate    ///< each expert has its own copy of its neurons
-};
-enum class Compensation {
-  none,
-  mean_shift  ///< b2 of an expert += W2[:, dropped] mean_h[dropped], means over its cluster (VBP's shift, per cluster)
-};
 
 /// Replaces the MLP tensors of `layer` in `tensors` by experts (layout: expert_mlp.h). `neurons[c]` ascending and not
 /// empty. Routing keys are the mean inputs of the clusters, scaled to unit length (MoEE, arXiv 2505.15414).
@@ -30,6 +21,9 @@ void assemble_experts(std::int64_t layer, const ClusterMoments& moments,
 /// this is VBP (arXiv 2507.12988).
 void prune_layer(std::int64_t layer, const ClusterMoments& moments, std::span<const std::int64_t> neurons,
                  Compensation compensation, model::TensorMap& tensors);
+
+/// The clusters' moments in the form that all scores and fits take: weights are counts, no covariance.
+std::vector<SecondMoments> as_second_moments(const ClusterMoments& moments);
 
 /// VBP's choice: all neurons of all layers ranked together by variance, the `keep` best kept, at least `minimum` in
 /// each layer. `variance[l]` [H of layer l]. Returns the kept neurons of each layer, ascending.

@@ -9,6 +9,9 @@
 
 #include "core/error.h"
 #include "model/vit.h"
+#include "moe/expert_router.h"
+#include "moe/expert_weights.h"
+#include "moe/mixture_mlp.h"
 #include "moe/router.h"
 
 namespace moextract::moe {
@@ -35,29 +38,12 @@ ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
   if (const auto reserved = tensors.find(prefix + "experts.prefix"); reserved != tensors.end()) {
     prefix_tokens_ = to_vector(reserved->second).at(1);
   }
-  const at::Tensor& fc1_weight = get(tensors, prefix + "fc1.weight");
-  const at::Tensor& fc1_bias = get(tensors, prefix + "fc1.bias");
-  const auto own_fc2 = tensors.find(prefix + "experts.fc2.weight");
-  const bool has_own_fc2 = own_fc2 != tensors.end();
-  const at::Tensor& fc2_weight = has_own_fc2 ? own_fc2->second : get(tensors, prefix + "fc2.weight");
-  const at::Tensor& fc2_bias = get(tensors, prefix + "fc2.bias");
-  const std::vector<std::int64_t> offsets = to_vector(get(tensors, prefix + "experts.offsets"));
-  const auto rows = tensors.find(prefix + "experts.rows");
-  for (std::size_t e = 0; e + 1 < offsets.size(); ++e) {
-    const std::int64_t first = offsets[e], count = offsets[e + 1] - first;
+  for (ExpertWeights& weights : load_expert_weights(layer, tensors)) {
     Expert expert;
-    if (rows != tensors.end()) {
-      const at::Tensor index = rows->second.narrow(0, first, count).to(at::kLong);
-      expert.fc1_weight = fc1_weight.index_select(0, index);
-      expert.fc1_bias = fc1_bias.index_select(0, index);
-      expert.fc2_weight =
-          has_own_fc2 ? fc2_weight.narrow(1, first, count).contiguous() : fc2_weight.index_select(1, index);
-    } else {
-      expert.fc1_weight = fc1_weight.narrow(0, first, count);
-      expert.fc1_bias = fc1_bias.narrow(0, first, count);
-      expert.fc2_weight = fc2_weight.narrow(1, first, count).contiguous();
-    }
-    expert.fc2_bias = fc2_bias.dim() == 2 ? fc2_bias.select(0, static_cast<std::int64_t>(e)) : fc2_bias;
+    expert.fc1_weight = std::move(weights.fc1_weight);
+    expert.fc1_bias = std::move(weights.fc1_bias);
+    expert.fc2_weight = std::move(weights.fc2_weight);
+    expert.fc2_bias = std::move(weights.fc2_bias);
     experts_.push_back(std::move(expert));
   }
 }
@@ -66,8 +52,9 @@ at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const
   const at::Tensor tokens = x.reshape({-1, x.size(-1)}).contiguous();
   const bool inference = model::packed_applies(tokens);
   const at::Tensor expert_of =
-      inference ? route_packed(tokens, packed_keys_.get([&] { return model::PackedLinear(keys_, key_bias_, false); }))
-                : route_linear(tokens, keys_, key_bias_);
+      keys_.size(0) == 1 ? at::zeros({tokens.size(0)}, at::kLong)  // nothing to choose
+      : inference ? route_packed(tokens, packed_keys_.get([&] { return model::PackedLinear(keys_, key_bias_, false); }))
+                  : route_linear(tokens, keys_, key_bias_);
   if (prefix_tokens_ > 0) {
     expert_of.view({x.size(0), x.size(1)}).narrow(1, 0, std::min(prefix_tokens_, x.size(1))).fill_(experts() - 1);
   }
@@ -129,11 +116,16 @@ double ExpertMlp::macs_per_token(std::span<const double> token_share) const {
   const double d = static_cast<double>(keys_.size(1));
   // Tokens of the prefix expert are not routed.
   const double routed = prefix_tokens_ > 0 ? 1.0 - token_share.back() : 1.0;
+  if (keys_.size(0) == 1) return 2.0 * d * active_neurons(token_share);  // nothing to choose
   return 2.0 * d * active_neurons(token_share) + routed * static_cast<double>(keys_.size(0)) * d;
 }
 
 std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors) {
-  if (tensors.contains(model::mlp_prefix(layer) + "router.weight")) return std::make_unique<ExpertMlp>(layer, tensors);
+  const std::string prefix = model::mlp_prefix(layer);
+  if (tensors.contains(prefix + "router.weight")) {
+    if (get_router(prefix, tensors).is_plain()) return std::make_unique<ExpertMlp>(layer, tensors);
+    return std::make_unique<MixtureMlp>(layer, tensors);
+  }
   return model::make_dense_mlp(layer, tensors);
 }
 

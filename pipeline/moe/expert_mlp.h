@@ -10,6 +10,8 @@
 //   shared storage:   experts.rows [sum |S|] int32: row of fc1 (column of fc2) that each entry uses;
 //                     fc1.weight [U, d], fc1.bias [U], fc2.weight [d, U], U = size of the union;
 //                     or, instead of fc2.weight, experts.fc2.weight [d, sum |S|]: each expert's own output weights
+//                     with fc2.weight optionally experts.low_rank.left [k, d, r] and experts.low_rank.right [r, sum
+//                     |S|]: their product is added to each expert's output weights;
 //   separate storage: fc1.weight [sum |S|, d], fc1.bias [sum |S|], fc2.weight [d, sum |S|]
 #pragma once
 

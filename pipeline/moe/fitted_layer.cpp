@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <numeric>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "core/error.h"
 #include "model/vit.h"
@@ -45,47 +47,88 @@ at::Tensor fit_jointly(const at::Tensor& w, std::span<const std::vector<std::int
   return w.index_select(1, index_tensor(unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
 }
 
+/// left [d, r] and right [r, |S|] whose product comes nearest to `difference` [d, |S|] in the metric of c_ss + r I.
+std::pair<at::Tensor, at::Tensor> nearest_of_rank(const at::Tensor& difference, const at::Tensor& c_ss, double ridge,
+                                                  std::int64_t rank) {
+  at::Tensor metric = c_ss.clone();
+  const double mean = metric.diagonal().mean().item<double>();
+  metric.diagonal().add_(mean > 0 ? ridge * mean : 1.0);
+  const auto [factor, info] = at::linalg_cholesky_ex(metric);
+  if (info.item<std::int64_t>() != 0)
+    fail(ExitCode::numerics, "the second moments of an expert are not positive definite: raise assemble.ridge");
+  // difference G = U S V^T with C = G G^T: the leading part is the nearest, and V^T G^-1 brings it back.
+  const auto [u, sigma, vh] = at::linalg_svd(at::mm(difference, factor), /*full_matrices=*/false);
+  const std::int64_t r = std::min(rank, sigma.size(0));
+  at::Tensor left = at::zeros({difference.size(0), rank}, at::kDouble),
+             right = at::zeros({rank, difference.size(1)}, at::kDouble);
+  left.narrow(1, 0, r).copy_(u.narrow(1, 0, r) * sigma.narrow(0, 0, r));
+  right.narrow(0, 0, r).copy_(
+      at::linalg_solve_triangular(factor, vh.narrow(0, 0, r).contiguous(), /*upper=*/false, /*left=*/false));
+  return {left, right};
+}
+
 }  // namespace
 
 std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const SecondMoments> moments,
                               model::TensorMap& tensors) {
   const at::NoGradGuard no_grad;
-  MOEX_ASSERT(spec.storage != Storage::separate, "a fitted layer shares its input weights");
   const std::string prefix = model::mlp_prefix(spec.layer);
   const at::Tensor w = tensors.at(prefix + "fc2.weight").to(at::kDouble),
                    bias = tensors.at(prefix + "fc2.bias").to(at::kDouble);
-  const std::int64_t hidden = w.size(1);
-  const bool joint = spec.storage == Storage::shared, has_prefix = spec.prefix_tokens > 0;
+  const std::int64_t hidden = w.size(1), routed = spec.router.experts();
+  const bool fits = spec.compensation == Compensation::least_squares,
+             one_matrix = spec.storage == Storage::shared || spec.storage == Storage::low_rank,
+             has_prefix = spec.prefix != PrefixExpert::none, prefix_is_dense = spec.prefix == PrefixExpert::dense;
+  MOEX_ASSERT(spec.compensation != Compensation::automatic, "compensation is settled before it is used");
+  MOEX_ASSERT(spec.storage != Storage::low_rank || (fits && spec.rank > 0), "low rank corrects a joint fit");
+  MOEX_ASSERT(static_cast<std::int64_t>(spec.neurons.size()) == routed + (spec.prefix == PrefixExpert::cut ? 1 : 0),
+              "one set of neurons an expert");
 
   std::vector<std::vector<std::int64_t>> neurons = spec.neurons;
   std::set<std::int64_t> unique;
-  for (const auto& set : neurons) unique.insert(set.begin(), set.end());
-  std::vector<std::int64_t> every(static_cast<std::size_t>(hidden));
+  for (const auto& set : neurons) {
+    MOEX_ASSERT(!set.empty() && std::is_sorted(set.begin(), set.end()),
+                "neurons of an expert are ascending, at least one");
+    unique.insert(set.begin(), set.end());
+  }
+  std::vector<std::int64_t> every(static_cast<std::size_t>(hidden)), unite(unique.begin(), unique.end());
   std::iota(every.begin(), every.end(), 0);
-  if (has_prefix) neurons.push_back(joint ? std::vector<std::int64_t>(unique.begin(), unique.end()) : every);
-  const std::vector<std::int64_t> unite =
-      has_prefix && !joint ? every : std::vector<std::int64_t>(unique.begin(), unique.end());
+  if (prefix_is_dense) neurons.push_back(one_matrix ? unite : every);
+  if (prefix_is_dense && !one_matrix) unite = every;
+  MOEX_ASSERT(moments.size() == neurons.size(), "moments of other experts");
 
-  const at::Tensor shared = joint ? fit_jointly(w, neurons, moments, unite, spec.ridge) : at::Tensor();
-  std::vector<at::Tensor> outputs, biases;
+  const at::Tensor shared =
+      fits && one_matrix ? fit_jointly(w, neurons, moments, unite, spec.ridge) : w.index_select(1, index_tensor(unite));
+  std::vector<at::Tensor> outputs, biases, lefts, rights;
   std::vector<std::int64_t> all, rows, offsets{0};
   std::vector<double> errors;
   for (std::size_t e = 0; e < neurons.size(); ++e) {
+    const SecondMoments& m = moments[e];
     const std::vector<std::int64_t> places = positions_in(unite, neurons[e]);
-    const bool untouched = !joint && e == spec.neurons.size();  // the prefix expert keeps the trained weights
-    at::Tensor output;
-    if (joint) {
-      output = shared.index_select(1, index_tensor(places));
-    } else {
-      output = untouched || !(moments[e].weight > 0) ? w.index_select(1, index_tensor(neurons[e]))
-                                                     : refit(w, moments[e].covariance, neurons[e], spec.ridge);
+    const at::Tensor own = index_tensor(neurons[e]);
+    const bool is_prefix = has_prefix && e + 1 == neurons.size();
+    const bool untouched = is_prefix && prefix_is_dense && !one_matrix;  // it keeps the trained weights
+    const bool refits = fits && !untouched && m.weight > 0;
+    at::Tensor output = one_matrix ? shared.index_select(1, index_tensor(places)) : w.index_select(1, own);
+    if (refits && !one_matrix) output = refit(w, m.covariance, neurons[e], spec.ridge);
+    if (spec.storage == Storage::low_rank) {
+      at::Tensor left = at::zeros({w.size(0), spec.rank}, at::kDouble),
+                 right = at::zeros({spec.rank, own.numel()}, at::kDouble);
+      if (refits && !(is_prefix && prefix_is_dense)) {
+        const at::Tensor c_ss = m.covariance.index_select(0, own).index_select(1, own);
+        std::tie(left, right) =
+            nearest_of_rank(refit(w, m.covariance, neurons[e], spec.ridge) - output, c_ss, spec.ridge, spec.rank);
+        output = output + at::mm(left, right);
+      }
+      lefts.push_back(left);
+      rights.push_back(right);
     }
-    const at::Tensor& mean = moments[e].mean;
-    biases.push_back(
-        untouched ? bias : bias + at::mv(w, mean) - at::mv(output, mean.index_select(0, index_tensor(neurons[e]))));
-    if (e < spec.neurons.size()) {
-      const double total = (at::mm(w, moments[e].covariance) * w).sum().item<double>();
-      errors.push_back(total > 0 ? output_error(w, moments[e].covariance, neurons[e], output) / total : 0.0);
+    biases.push_back(untouched || spec.compensation == Compensation::none
+                         ? bias
+                         : bias + at::mv(w, m.mean) - at::mv(output, m.mean.index_select(0, own)));
+    if (!is_prefix && m.covariance.defined()) {
+      const double total = (at::mm(w, m.covariance) * w).sum().item<double>();
+      errors.push_back(total > 0 ? output_error(w, m.covariance, neurons[e], output) / total : 0.0);
     }
     outputs.push_back(std::move(output));
     all.insert(all.end(), neurons[e].begin(), neurons[e].end());
@@ -93,27 +136,49 @@ std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const Secon
     offsets.push_back(static_cast<std::int64_t>(all.size()));
   }
 
-  const at::Tensor index = index_tensor(unite);
+  const at::Tensor index = index_tensor(spec.storage == Storage::separate ? all : unite);
   tensors[prefix + "fc1.weight"] = tensors.at(prefix + "fc1.weight").index_select(0, index);
   tensors[prefix + "fc1.bias"] = tensors.at(prefix + "fc1.bias").index_select(0, index);
-  tensors[prefix + "fc2.bias"] = at::stack(biases).to(at::kFloat);
-  tensors[prefix + "router.weight"] = spec.keys;
-  tensors[prefix + "router.bias"] = spec.key_bias;
+  if (routed == 1 && !has_prefix) {
+    tensors[prefix + "fc2.weight"] = outputs[0].to(at::kFloat);
+    tensors[prefix + "fc2.bias"] = biases[0].to(at::kFloat);
+    return errors;
+  }
+  if (spec.compensation != Compensation::none) tensors[prefix + "fc2.bias"] = at::stack(biases).to(at::kFloat);
+  put_router(prefix, spec.router, tensors);
   tensors[prefix + "experts.offsets"] = index_tensor(offsets).to(at::kInt);
   tensors[prefix + "experts.neurons"] = index_tensor(all).to(at::kInt);
-  tensors[prefix + "experts.rows"] = index_tensor(rows).to(at::kInt);
+  if (spec.storage != Storage::separate) tensors[prefix + "experts.rows"] = index_tensor(rows).to(at::kInt);
   if (has_prefix) {
     tensors[prefix + "experts.prefix"] =
-        index_tensor(std::vector<std::int64_t>{static_cast<std::int64_t>(spec.neurons.size()), spec.prefix_tokens})
-            .to(at::kInt);
+        index_tensor(std::vector<std::int64_t>{routed, spec.prefix_tokens}).to(at::kInt);
   }
-  if (joint) {
+  if (one_matrix) {
     tensors[prefix + "fc2.weight"] = shared.to(at::kFloat);
+  } else if (spec.storage == Storage::separate) {
+    tensors[prefix + "fc2.weight"] = at::cat(outputs, 1).to(at::kFloat);
   } else {
     tensors.erase(prefix + "fc2.weight");
     tensors[prefix + "experts.fc2.weight"] = at::cat(outputs, 1).to(at::kFloat);
   }
+  if (spec.storage == Storage::low_rank) {
+    tensors[prefix + "experts.low_rank.left"] = at::stack(lefts).to(at::kFloat);
+    tensors[prefix + "experts.low_rank.right"] = at::cat(rights, 1).to(at::kFloat);
+  }
   return errors;
+}
+
+std::int64_t layer_parameters(const FittedLayerSpec& spec, std::span<const std::int64_t> sizes, std::int64_t unite,
+                              std::int64_t width, std::int64_t router) {
+  const auto experts = static_cast<std::int64_t>(sizes.size());
+  const std::int64_t sum = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0});
+  if (experts == 1) return unite * (2 * width + 1) + width;
+  const bool separate = spec.storage == Storage::separate;
+  std::int64_t count = (separate ? sum : unite) * (width + 1);
+  count += (separate || spec.storage == Storage::own_output ? sum : unite) * width;
+  if (spec.storage == Storage::low_rank) count += spec.rank * (experts * width + sum);
+  count += spec.compensation == Compensation::none ? width : experts * width;
+  return count + router;
 }
 
 }  // namespace moextract::moe

@@ -30,7 +30,25 @@ class MlpTensorCheck {
       weights("fc2.bias", {width_});
       return;
     }
-    const std::int64_t keys = weights("router.weight", {-1, width_}).size(0);
+    std::int64_t seen = width_;
+    if (tensors_.contains(prefix_ + "router.hidden.weight")) {
+      seen = weights("router.hidden.weight", {-1, width_}).size(0);
+      weights("router.hidden.bias", {seen});
+    }
+    const std::int64_t keys = weights("router.weight", {-1, seen}).size(0);
+    if (tensors_.contains(prefix_ + "router.top")) {
+      tensor("router.top", {2});
+      integers("router.top", 0, 1000000);
+      if (tensors_.at(prefix_ + "router.top").select(0, 0).item<std::int64_t>() < 1)
+        damaged("router.top", "names no expert");
+      weights("router.temperature", {1});
+      if (!(tensors_.at(prefix_ + "router.temperature").item<double>() > 0))
+        damaged("router.temperature", "is not positive");
+    }
+    if (tensors_.contains(prefix_ + "router.random")) {
+      tensor("router.random", {2});
+      integers("router.random", INT32_MIN, INT32_MAX);
+    }
     if (tensors_.contains(prefix_ + "router.bias")) weights("router.bias", {keys});
     const bool has_prefix = tensors_.contains(prefix_ + "experts.prefix");
     const std::int64_t k = keys + (has_prefix ? 1 : 0);
@@ -57,6 +75,12 @@ class MlpTensorCheck {
       if (!tensors_.contains(prefix_ + "experts.rows")) damaged("experts.fc2.weight", "needs experts.rows beside it");
     } else {
       weights("fc2.weight", {width_, rows});
+    }
+    if (tensors_.contains(prefix_ + "experts.low_rank.left")) {
+      const std::int64_t rank = weights("experts.low_rank.left", {k, width_, -1}).size(2);
+      weights("experts.low_rank.right", {rank, entries});
+      if (!tensors_.contains(prefix_ + "experts.rows"))
+        damaged("experts.low_rank.left", "needs experts.rows beside it");
     }
     if (tensors_.contains(prefix_ + "experts.rows")) {
       tensor("experts.rows", {entries});

@@ -23,8 +23,8 @@ void MomentSums::add(std::span<const std::uint16_t> x, std::span<const std::uint
   MOEX_ASSERT(static_cast<std::int64_t>(h.size()) == n * hidden_, "hidden rows of another length");
   MOEX_ASSERT(x.empty() || static_cast<std::int64_t>(x.size()) == n * width_, "input rows of another length");
   for (const std::int32_t label : labels) {
-    MOEX_ASSERT(label >= 0 && label < k_, "a label outside of the clusters");
-    ++count_[static_cast<std::size_t>(label)];
+    MOEX_ASSERT(label < k_, "a label outside of the clusters");
+    if (label >= 0) ++count_[static_cast<std::size_t>(label)];
   }
   // A strip of columns is one thread's work: no two threads write the same sum.
   constexpr std::int64_t kStrip = 64;
@@ -34,6 +34,7 @@ void MomentSums::add(std::span<const std::uint16_t> x, std::span<const std::uint
     if (strip < h_strips) {
       const std::int64_t first = strip * kStrip, last = std::min(first + kStrip, hidden_);
       for (std::int64_t row = 0; row < n; ++row) {
+        if (labels[row] < 0) continue;
         const std::int64_t base = labels[row] * hidden_;
         for (std::int64_t j = first; j < last; ++j) {
           const std::int64_t value = float16_to_fixed(h[row * hidden_ + j]);
@@ -44,6 +45,7 @@ void MomentSums::add(std::span<const std::uint16_t> x, std::span<const std::uint
     } else {
       const std::int64_t first = (strip - h_strips) * kStrip, last = std::min(first + kStrip, width_);
       for (std::int64_t row = 0; row < n; ++row) {
+        if (labels[row] < 0) continue;
         const std::int64_t base = labels[row] * width_;
         for (std::int64_t j = first; j < last; ++j) x_sum_[base + j] += float16_to_fixed(x[row * width_ + j]);
       }

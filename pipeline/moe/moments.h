@@ -32,7 +32,8 @@ class MomentSums {
  public:
   /// Memory: k (24 H + 8 d) bytes.
   MomentSums(std::int64_t k, std::int64_t hidden, std::int64_t width);
-  /// Adds rows: h [n, H] and x [n, d] as float16 bits, labels [n] in 0 .. k-1 (asserted). `x` may be empty.
+  /// Adds rows: h [n, H] and x [n, d] as float16 bits, labels [n] below k (asserted); rows of
+  /// no cluster (negative) are left out. `x` may be empty.
   void add(std::span<const std::uint16_t> x, std::span<const std::uint16_t> h, std::span<const std::int32_t> labels,
            Workers& workers);
   ClusterMoments moments() const;

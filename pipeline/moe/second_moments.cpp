@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -25,10 +26,16 @@ std::int64_t to_units(double value) {
 
 }  // namespace
 
-SecondMomentSums::SecondMomentSums(std::int64_t experts, std::int64_t hidden) : hidden_(hidden) {
+double moment_sum_bytes(std::int64_t hidden, Extent extent) {
+  const double n = static_cast<double>(hidden);
+  return 8.0 * ((extent == Extent::full ? n * (n + 1) / 2 : n) + n + 2);
+}
+
+SecondMomentSums::SecondMomentSums(std::int64_t experts, std::int64_t hidden, Extent extent)
+    : hidden_(hidden), extent_(extent) {
   for (std::int64_t e = 0; e < experts; ++e) {
     parts_.push_back(std::make_unique<Part>());
-    parts_.back()->sums.assign(static_cast<std::size_t>(hidden * (hidden + 1) / 2 + hidden + 2), 0);
+    parts_.back()->sums.assign(static_cast<std::size_t>(products() + hidden + 2), 0);
   }
 }
 
@@ -39,14 +46,17 @@ void SecondMomentSums::add(const at::Tensor& h, const at::Tensor& expert, const 
     if (index.numel() == 0) continue;
     const at::Tensor rows = h.index_select(0, index), w = weight.index_select(0, index);
     const at::Tensor weighted = rows * w.unsqueeze(1);
-    const at::Tensor square = at::mm(weighted.t(), rows).contiguous(), sum = weighted.sum(0).contiguous();
+    const bool full = extent_ == Extent::full;
+    const at::Tensor square = full ? at::mm(weighted.t(), rows).contiguous() : (weighted * rows).sum(0).contiguous(),
+                     sum = weighted.sum(0).contiguous();
     const float* s = square.const_data_ptr<float>();
     const float* m = sum.const_data_ptr<float>();
     Part& part = *parts_[static_cast<std::size_t>(e)];
     const std::lock_guard lock(part.mutex);
     std::int64_t* to = part.sums.data();
     for (std::int64_t i = 0; i < hidden_; ++i) {
-      for (std::int64_t j = 0; j <= i; ++j) *to++ += to_units(s[i * hidden_ + j]);
+      if (!full) *to++ += to_units(s[i]);
+      for (std::int64_t j = 0; full && j <= i; ++j) *to++ += to_units(s[i * hidden_ + j]);
     }
     for (std::int64_t i = 0; i < hidden_; ++i) *to++ += to_units(m[i]);
     *to++ += to_units(w.sum(at::kDouble).item<double>());
@@ -60,25 +70,33 @@ void SecondMomentSums::all_reduce(comm::Communicator& comm) {
 
 SecondMoments SecondMomentSums::moments(std::int64_t expert) const {
   const std::vector<std::int64_t>& sums = parts_.at(static_cast<std::size_t>(expert))->sums;
-  const std::int64_t triangle = hidden_ * (hidden_ + 1) / 2;
+  const bool full = extent_ == Extent::full;
   SecondMoments m;
   m.count = sums.back();
   m.weight = static_cast<double>(sums[sums.size() - 2]) / kUnits;
   m.mean = at::zeros({hidden_}, at::kDouble);
-  m.covariance = at::zeros({hidden_, hidden_}, at::kDouble);
+  m.variance = at::zeros({hidden_}, at::kDouble);
+  if (full) m.covariance = at::zeros({hidden_, hidden_}, at::kDouble);
   if (!(m.weight > 0)) return m;
   double* mean = m.mean.data_ptr<double>();
-  double* c = m.covariance.data_ptr<double>();
   const double scale = 1.0 / (kUnits * m.weight);
   for (std::int64_t i = 0; i < hidden_; ++i)
-    mean[i] = static_cast<double>(sums[static_cast<std::size_t>(triangle + i)]) * scale;
+    mean[i] = static_cast<double>(sums[static_cast<std::size_t>(products() + i)]) * scale;
   const std::int64_t* from = sums.data();
+  if (!full) {
+    double* variance = m.variance.data_ptr<double>();
+    for (std::int64_t i = 0; i < hidden_; ++i)
+      variance[i] = std::max(0.0, static_cast<double>(from[i]) * scale - mean[i] * mean[i]);
+    return m;
+  }
+  double* c = m.covariance.data_ptr<double>();
   for (std::int64_t i = 0; i < hidden_; ++i) {
     for (std::int64_t j = 0; j <= i; ++j) {
       const double value = static_cast<double>(*from++) * scale - mean[i] * mean[j];
       c[i * hidden_ + j] = c[j * hidden_ + i] = value;
     }
   }
+  m.variance = m.covariance.diagonal().clamp_min(0);
   return m;
 }
 

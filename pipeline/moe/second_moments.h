@@ -22,13 +22,23 @@ struct SecondMoments {
   std::int64_t count = 0;  ///< tokens
   double weight = 0;       ///< sum of their weights
   at::Tensor mean;         ///< [H] double: weighted mean of h
-  at::Tensor covariance;   ///< [H, H] double: weighted mean of (h - mean)(h - mean)^T
+  at::Tensor covariance;   ///< [H, H] double: weighted mean of (h - mean)(h - mean)^T; undefined if not gathered
+  at::Tensor variance;     ///< [H] double: its diagonal
 };
 
-/// Sums of one layer. Memory: experts * (H (H + 1) / 2 + H + 2) * 8 bytes.
+/// How much of the second moments is summed.
+enum class Extent {
+  full,     ///< all products of two hidden values
+  diagonal  ///< squares alone
+};
+
+/// Bytes of the sums of one expert.
+double moment_sum_bytes(std::int64_t hidden, Extent extent);
+
+/// Sums of one layer. Memory: experts * moment_sum_bytes.
 class SecondMomentSums {
  public:
-  SecondMomentSums(std::int64_t experts, std::int64_t hidden);
+  SecondMomentSums(std::int64_t experts, std::int64_t hidden, Extent extent = Extent::full);
 
   /// Adds the tokens of one micro-batch: h [n, H] float32, expert [n] int64 (negative: left out), weight [n] float32,
   /// not negative. May be called by several threads at once. Throws UserError (numerics) if a value is not finite or
@@ -42,9 +52,12 @@ class SecondMomentSums {
  private:
   struct Part {
     std::mutex mutex;
-    std::vector<std::int64_t> sums;  // lower triangle row by row, then sum of h, then weight, then count
+    std::vector<std::int64_t> sums;  // lower triangle row by row or squares, then sum of h, then weight, then count
   };
+  std::int64_t products() const { return extent_ == Extent::full ? hidden_ * (hidden_ + 1) / 2 : hidden_; }
+
   std::int64_t hidden_;
+  Extent extent_;
   std::vector<std::unique_ptr<Part>> parts_;
 };
 

@@ -72,6 +72,50 @@ std::string layers_table(const std::vector<Layer>& layers) {
   return table.html();
 }
 
+HtmlCell percent_cell(Number share) {
+  return number_cell(share ? fixed_text(*share * 100, 1) : "-", share);
+}
+
+HtmlCell bits_cell(Number bits) {
+  return number_cell(bits ? fixed_text(*bits, 2) : "-", bits);
+}
+
+Number mean_of(const std::vector<Number>& values) {
+  double sum = 0;
+  std::size_t n = 0;
+  for (const Number& value : values) {
+    if (value) sum += *value, ++n;
+  }
+  return n > 0 ? Number(sum / static_cast<double>(n)) : Number();
+}
+
+/// What the experts know and how they are used; empty where no layer says.
+std::string specialisation_table(const std::vector<Layer>& layers) {
+  HtmlTable table({{"Layer", true},
+                   {"Router and cluster agree (%)", true, "recorded tokens that are sent to their own cluster's expert"},
+                   {"H_s (bits)", true, "mean entropy of the router's probabilities for a token: low when it is decided"},
+                   {"H_u (bits)", true, "entropy of the tokens' distribution over experts: high when all are used"},
+                   {"I(E;Y) (bits)", true, "what a token's expert tells about the class of its image"},
+                   {"I(E;P) (bits)", true, "what a token's expert tells about its position in the image"},
+                   {"Output error (%)", true, "expected squared error of an expert's output, of its variance; mean"},
+                   {"Overlap (%)", true, "neurons that two experts share, of those that either has; mean over pairs"},
+                   {"Modularity", true,
+                    "of neurons that are active together, grouped by the expert in whose tokens they vary most"}},
+                  true);
+  bool any = false;
+  for (const Layer& layer : layers) {
+    if (layer.kind != "experts") continue;
+    any = any || layer.usage_entropy || layer.overlap;
+    HtmlCell number = count_cell(layer.layer);
+    number.heading = true;
+    table.add({number, percent_cell(layer.router_agreement), bits_cell(layer.router_entropy),
+               bits_cell(layer.usage_entropy), bits_cell(layer.class_information),
+               bits_cell(layer.position_information), percent_cell(mean_of(layer.output_error)),
+               percent_cell(layer.overlap), bits_cell(layer.modularity)});
+  }
+  return any ? "<h3>What the experts know</h3>\n" + table.html() : std::string();
+}
+
 std::string key(const std::string& css_class, const std::string& text, bool bar = false) {
   const std::string shape = bar ? fmt::format("<rect width=\"26\" height=\"10\" class=\"{}\"/>", css_class)
                                 : fmt::format("<line x1=\"0\" y1=\"5\" x2=\"26\" y2=\"5\" class=\"{}\"/>", css_class);
@@ -132,7 +176,8 @@ std::string layers_section(const Results& results, int& figures) {
   } else {
     html += "<p>Every layer stayed dense.</p>\n";
   }
-  return html + "<h3>Every layer in numbers</h3>\n" + layers_table(results.layers) + "</section>\n";
+  return html + "<h3>Every layer in numbers</h3>\n" + layers_table(results.layers) +
+         specialisation_table(results.layers) + "</section>\n";
 }
 
 std::string vbp_section(const Results& results, int& figures) {

@@ -124,6 +124,28 @@ class Node {
   std::string path_;
 };
 
+/// Of a layer's "overlap", [k][k] with the experts' sizes on the diagonal; nothing if it is absent or of another form.
+Number mean_overlap(const Json& layer) {
+  const auto overlap = layer.find("overlap");
+  if (overlap == layer.end() || !overlap->is_array() || overlap->size() < 2) return {};
+  const std::size_t k = overlap->size();
+  const auto at = [&](std::size_t a, std::size_t b) -> Number {
+    const Json& row = (*overlap)[a];
+    if (!row.is_array() || row.size() != k || !row[b].is_number()) return {};
+    return row[b].get<double>();
+  };
+  double sum = 0;
+  for (std::size_t a = 0; a < k; ++a) {
+    for (std::size_t b = 0; b < a; ++b) {
+      const Number both = at(a, b), first = at(a, a), second = at(b, b);
+      if (!both || !first || !second) return {};
+      const double either = *first + *second - *both;
+      sum += either > 0 ? *both / either : 0.0;
+    }
+  }
+  return sum / (0.5 * static_cast<double>(k * (k - 1)));
+}
+
 std::string default_label(const std::string& name) {
   if (name == "dense") return "Dense";
   if (name == "vbp") return "VBP";
@@ -302,7 +324,11 @@ Results parse_results(const Json& json) {
   for (const Node& node : root.nodes("layers")) {
     results.layers.push_back({node.count("layer"), node.count("k"), node.count("hidden"), node.count("union"),
                               node.count("sum_sizes"), node.text("kind"), node.counts("sizes"),
-                              node.numbers("token_share"), node.number("active_share")});
+                              node.numbers("token_share"), node.number("active_share"), mean_overlap(node.json()),
+                              node.number("router_agreement"), node.number("router_entropy"),
+                              node.number("usage_entropy"), node.number("class_information"),
+                              node.number("position_information"), node.number("modularity"),
+                              node.numbers("output_error")});
   }
   for (const Node& node : root.nodes("vbp_layers")) {
     results.vbp_layers.push_back({node.count("layer"), node.count("hidden"), node.count("kept")});

@@ -27,7 +27,9 @@ namespace moextract {
 //                  "versus_dense": {"gained": images only this one gets right, "lost": only the dense model,
 //                                   "agreeing": the same class from both}}],
 //    "layers":   [{"layer", "kind": "experts|dense|pruned", "k", "hidden", "sizes": [int], "union", "sum_sizes",
-//                  "token_share": [number], "active_share"}],
+//                  "token_share": [number], "active_share", "overlap": [[neurons that two experts share]],
+//                  "router_agreement", "router_entropy", "usage_entropy", "class_information", "position_information",
+//                  "output_error": [number], "modularity"}],
 //    "vbp_layers": [{"layer", "hidden", "kept"}],
 //    "clusters": [{"layer", "tap", "method": "kmeans|hdbscan", "k", "rows", "inertia", "iterations", "converged": bool,
 //                  "sizes": [int], "history": [inertia after each iteration], "quality": {"silhouette",
@@ -74,6 +76,9 @@ struct Layer {
   std::vector<std::int64_t> sizes;  ///< |S_c|
   std::vector<Number> token_share;  ///< one an expert, in the order of sizes
   Number active_share;              ///< token-weighted share of the hidden neurons that is computed
+  Number overlap;                   ///< mean over pairs of experts of shared neurons / neurons of either
+  Number router_agreement, router_entropy, usage_entropy, class_information, position_information, modularity;
+  std::vector<Number> output_error;  ///< one a routed expert, as a share of its output's variance
 };
 
 struct VbpLayer {

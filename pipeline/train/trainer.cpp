@@ -20,7 +20,7 @@ namespace moextract::train {
 namespace {
 
 bool is_trained(const std::string& name, const at::Tensor& tensor) {
-  return tensor.is_floating_point() && !name.ends_with("router.weight");
+  return tensor.is_floating_point() && name.find(".router.") == std::string::npos;
 }
 
 /// Image number of each position of the endless stream of samples: one permutation an epoch.

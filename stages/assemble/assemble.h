@@ -1,43 +1,83 @@
-// Stage assemble: cuts experts out of the trained MLPs (MoEE), or prunes them (VBP), to a share or a budget.
+// Stage assemble: cuts experts out of the trained MLPs, or prunes them (VBP), to a share or a budget.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "config/field_list.h"
+#include "data/image_set.h"
 #include "moe/assembler.h"
 #include "moe/model_file.h"
+#include "moe/neuron_score.h"
+#include "moe/router_fit.h"
+#include "moe/size_rule.h"
 #include "run/stage_graph.h"
 
 namespace moextract::stages {
 
-inline constexpr int kAssembleVersion = 3;
+inline constexpr int kAssembleVersion = 4;
 
+/// Presets: what `automatic` means for every other choice.
 enum class Method {
   variance,      ///< MoEE, arXiv 2505.15414: neurons by variance within clusters, routing by cosine to the mean input
   least_squares  ///< backward elimination and least squares on second moments, routing to the nearest centroid
 };
 
+/// Where an expert's statistics come from.
+enum class Statistics {
+  automatic,  ///< streamed where second moments are needed, otherwise recorded
+  recorded,   ///< the recorded sample of tokens, by the cluster each is labelled with
+  streamed    ///< all tokens of all calibration images, by where the router sends them (stage moments)
+};
+
+/// What becomes of a layer with one cluster.
+enum class OneCluster {
+  automatic,  ///< dense with recorded statistics (MoEE), pruned with streamed ones
+  dense,
+  pruned  ///< one expert for all tokens, cut like any other
+};
+
 struct AssembleParams {
   Method method = Method::variance;
-  double share = 0.9;                 ///< share p of a cluster's summed score that its expert holds
-  std::optional<double> target_macs;  ///< instead of share: MACs of the whole model / dense
-  std::optional<double>
-      target_active;  ///< instead of share: mean share of hidden neurons a token uses, router included
-  std::optional<double> target_parameters;  ///< least_squares, shared storage: parameters of the whole model / dense
+  Statistics statistics = Statistics::automatic;
+  moe::Score score = moe::Score::automatic;
+  moe::Budget budget = moe::Budget::automatic;
+  double share = 0.9;                       ///< share p of an expert's summed score, where no target is given
+  std::optional<double> target_macs;        ///< MACs of the whole model / dense
+  std::optional<double> target_active;      ///< mean share of hidden neurons a token uses, router included
+  std::optional<double> target_parameters;  ///< parameters of the whole model / dense
+  moe::Compensation compensation = moe::Compensation::automatic;
   moe::Storage storage = moe::Storage::shared;
-  moe::Compensation compensation = moe::Compensation::mean_shift;
+  std::int64_t rank = 8;  ///< low_rank storage: of each expert's correction
+  OneCluster one_cluster = OneCluster::automatic;
   std::int64_t min_neurons = 8;  ///< of an expert
-  double ridge = 1e-3;           ///< least_squares: share of the mean variance added to the diagonal of second moments
-  double fisher = 0.9;         ///< least_squares: share of the gradients' directions in the metric of the output error
-  double pooled_tokens = 0.0;  ///< least_squares: tokens' worth of the layer's moments in those of each expert
-  double expert_power = 0.5;   ///< least_squares: how far scores are levelled between a layer's experts
-  double layer_power = 0.5;    ///< least_squares: weight of a layer's mean squared gradient in its scores
+  std::int64_t min_tokens = 0;   ///< an expert with fewer takes the statistics of the whole layer
+  double ridge = 1e-3;           ///< share of the mean variance added to the diagonal of second moments
+  double fisher = 0.9;           ///< elimination: share of the gradients' directions in the metric of the output error
+  double pooled_tokens = 0.0;    ///< tokens' worth of the layer's moments in those of each expert
+  double expert_power = 0.5;     ///< elimination: how far scores are levelled between a layer's experts
+  double layer_power = 0.5;      ///< elimination: weight of a layer's mean squared gradient in its scores
+  std::int64_t sensitivity_images = 128;  ///< budget sensitivity: calibration images that each layer is tried on
+  double sensitivity_share = 0.5;         ///< budget sensitivity: neurons kept in the layer that is tried
+  std::uint64_t seed = 1;                 ///< score random
 };
 void describe(config::Section section, AssembleParams& params);
+
+/// The choices with nothing left open.
+struct AssemblyChoices {
+  AssembleParams params;     ///< no `automatic` in it
+  moe::RouterParams router;  ///< the same
+  bool needs_covariance = false;
+
+  bool streamed() const { return params.statistics == Statistics::streamed; }
+  bool class_token_apart() const { return router.class_token != moe::ClassToken::routed; }
+};
+/// Settles what is `automatic` and checks that all goes together. Throws UserError (config) naming the keys.
+AssemblyChoices settle(const AssembleParams& params, const moe::RouterParams& router, bool has_prefix_tokens);
 
 /// Variance-based pruning (VBP, arXiv 2507.12988), the baseline.
 struct VbpParams {
@@ -51,8 +91,11 @@ void describe(config::Section section, VbpParams& params);
 struct AssembleInputs {
   const moe::LoadedModel& model;
   std::vector<std::filesystem::path> shards;
-  std::filesystem::path clusters;  ///< folder of the cluster stage; not used by VBP
-  std::filesystem::path moments;   ///< folder of the moments stage; least_squares only
+  std::filesystem::path clusters;          ///< folder of the cluster stage; recorded statistics only
+  std::filesystem::path moments;           ///< folder of the moments stage; streamed statistics only
+  std::string identity;                    ///< of the model, as the shards and moments name it; empty: not checked
+  const data::ImageSet* images = nullptr;  ///< calibration; budget sensitivity only
+  std::int64_t micro_batch = 8;
 };
 
 /// Files an assemble artefact holds.
@@ -60,8 +103,9 @@ inline constexpr const char* kModelFile = "model.safetensors";
 inline constexpr const char* kAssemblyFile = "assembly.json";
 
 /// Collective. Writes the model with experts and assembly.json: for each layer k, sizes, union, expected token shares;
-/// the share p used; expected MACs (by the recorded rows' routing) and parameters.
-nlohmann::json assemble_experts(const AssembleParams& params, const AssembleInputs& inputs, run::Context& context,
+/// the choices; expected MACs (by the calibration tokens' routing) and parameters, counted over the built model and
+/// asserted to be what the budget counted.
+nlohmann::json assemble_experts(const AssemblyChoices& choices, const AssembleInputs& inputs, run::Context& context,
                                 const std::filesystem::path& folder);
 
 /// Collective. Writes the pruned model. `equal_macs`: MACs of one image to meet where neither share nor target_macs is

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "moe/elimination.h"
 #include "moe/index_tensor.h"
+#include "moe/neuron_score.h"
 
 namespace moextract::stages {
 
@@ -23,14 +24,55 @@ at::Tensor pooled_covariance(const LayerMoments& moments) {
   return weight > 0 ? sum.div_(weight) : sum;
 }
 
-void pool_covariances(LayerMoments& moments, double pooled_tokens) {
-  if (!(pooled_tokens > 0)) return;
+moe::SecondMoments pooled_moments(const LayerMoments& moments) {
   const at::NoGradGuard no_grad;
-  const at::Tensor pooled = pooled_covariance(moments);
-  for (moe::SecondMoments& expert : moments.experts) {
-    const double n = static_cast<double>(expert.count), own = n / (n + pooled_tokens);
-    expert.covariance = expert.covariance * own + pooled * (1.0 - own);
+  moe::SecondMoments pooled;
+  pooled.mean = at::zeros_like(moments.experts.front().mean);
+  pooled.variance = at::zeros_like(moments.experts.front().mean);
+  for (const moe::SecondMoments& expert : moments.experts) {
+    if (!(expert.weight > 0)) continue;
+    pooled.count += expert.count;
+    pooled.weight += expert.weight;
+    pooled.mean.add_(expert.mean, expert.weight);
+    pooled.variance.add_(expert.variance, expert.weight);
   }
+  if (pooled.weight > 0) pooled.mean.div_(pooled.weight), pooled.variance.div_(pooled.weight);
+  if (moments.experts.front().covariance.defined()) pooled.covariance = pooled_covariance(moments);
+  return pooled;
+}
+
+at::Tensor pooled_directions(const LayerMoments& moments) {
+  if (!moments.directions.defined()) return {};
+  const at::NoGradGuard no_grad;
+  at::Tensor sum = at::zeros_like(moments.directions[0]);
+  double weight = 0;
+  for (std::size_t e = 0; e < moments.experts.size(); ++e) {
+    sum.add_(moments.directions[static_cast<std::int64_t>(e)], moments.experts[e].weight);
+    weight += moments.experts[e].weight;
+  }
+  return weight > 0 ? sum / weight : sum;
+}
+
+std::int64_t pool_covariances(LayerMoments& moments, double pooled_tokens, std::int64_t min_tokens) {
+  const bool short_of_tokens = std::any_of(moments.experts.begin(), moments.experts.end(),
+                                           [&](const moe::SecondMoments& expert) { return expert.count < min_tokens; });
+  if (!(pooled_tokens > 0) && !short_of_tokens) return 0;
+  const at::NoGradGuard no_grad;
+  const moe::SecondMoments pooled = pooled_moments(moments);
+  std::int64_t replaced = 0;
+  for (moe::SecondMoments& expert : moments.experts) {
+    const double n = static_cast<double>(expert.count);
+    const bool too_few = expert.count < min_tokens;
+    const double own = too_few ? 0.0 : n / (n + pooled_tokens);
+    if (too_few) {
+      ++replaced;
+      if (!(expert.weight > 0)) expert.mean = pooled.mean;
+      expert.weight = std::max(expert.weight, 1.0);  // an expert without tokens is fitted to the layer's
+    }
+    if (expert.covariance.defined()) expert.covariance = expert.covariance * own + pooled.covariance * (1.0 - own);
+    expert.variance = expert.variance * own + pooled.variance * (1.0 - own);
+  }
+  return replaced;
 }
 
 at::Tensor in_output_metric(const at::Tensor& w, const at::Tensor& directions, double fisher) {
@@ -48,32 +90,50 @@ at::Tensor in_output_metric(const at::Tensor& w, const at::Tensor& directions, d
   return at::mm(factor.t(), w);
 }
 
-ExpertRanking rank_experts(const AssembleParams& params, const LayerMoments& moments, const at::Tensor& w,
-                           std::span<const std::int64_t> unite, Workers& workers) {
+ExpertRanking rank_experts(const AssembleParams& params, std::int64_t layer, const LayerMoments& moments,
+                           const at::Tensor& w, std::span<const std::int64_t> unite, bool ranks_prefix,
+                           Workers& workers) {
   const at::NoGradGuard no_grad;
+  const auto experts = static_cast<std::int64_t>(moments.experts.size());
   ExpertRanking ranking;
-  ranking.k = static_cast<std::int64_t>(moments.experts.size()) - 1;
+  ranking.k = moments.k();
   ranking.mean_gradient = moments.mean_gradient;
+  ranking.agreement = moments.agreement;
+  ranking.router_macs = moe::router_macs(moments.router);
+  ranking.router_parameters = moe::router_parameters(moments.router);
+  ranking.temperature = moments.router.temperature;
+  const std::int64_t ranked = moments.prefix_apart && ranks_prefix ? experts : moments.k();
   const std::int64_t neurons = unite.empty() ? w.size(1) : static_cast<std::int64_t>(unite.size());
-  ranking.order = at::empty({ranking.k, neurons}, at::kLong);
-  ranking.cost = at::zeros({ranking.k, neurons}, at::kDouble);
-  ranking.count = at::empty({ranking.k + 1}, at::kDouble);
-  ranking.weight = at::empty({ranking.k + 1}, at::kDouble);
-  for (std::int64_t e = 0; e <= ranking.k; ++e) {
+  ranking.order = at::empty({ranked, neurons}, at::kLong);
+  ranking.cost = at::zeros({ranked, neurons}, at::kDouble);
+  ranking.count = at::empty({experts}, at::kDouble);
+  ranking.weight = at::empty({experts}, at::kDouble);
+  ranking.share = at::empty({experts}, at::kDouble);
+  for (std::int64_t e = 0; e < experts; ++e) {
     ranking.count[e] = static_cast<double>(moments.experts[static_cast<std::size_t>(e)].count);
     ranking.weight[e] = moments.experts[static_cast<std::size_t>(e)].weight;
+    ranking.share[e] = moments.token_share[static_cast<std::size_t>(e)];
   }
-  workers.for_each(ranking.k, [&](std::int64_t e, int) {
+  const bool eliminates = params.score == moe::Score::elimination;
+  workers.for_each(ranked, [&](std::int64_t e, int) {
     const at::NoGradGuard worker_no_grad;
-    const moe::SecondMoments& m = moments.experts[static_cast<std::size_t>(e)];
-    at::Tensor own = w, covariance = m.covariance;
+    moe::SecondMoments m = moments.experts[static_cast<std::size_t>(e)];
+    at::Tensor own = w;
     if (!unite.empty()) {
-      own = moe::refit(w, covariance, unite, params.ridge);
       const at::Tensor left = moe::index_tensor({unite.begin(), unite.end()});
-      covariance = covariance.index_select(0, left).index_select(1, left);
+      if (params.compensation == moe::Compensation::least_squares) {
+        own = moe::refit(w, m.covariance, unite, params.ridge);
+      } else {
+        own = w.index_select(1, left);
+      }
+      if (m.covariance.defined()) m.covariance = m.covariance.index_select(0, left).index_select(1, left);
+      m.mean = m.mean.index_select(0, left);
+      m.variance = m.variance.index_select(0, left);
     }
-    if (moments.directions.defined()) own = in_output_metric(own, moments.directions.select(0, e), params.fisher);
-    const moe::EliminationOrder result = moe::eliminate(own, covariance, {.ridge = params.ridge});
+    if (eliminates && moments.directions.defined())
+      own = in_output_metric(own, moments.directions.select(0, e), params.fisher);
+    const moe::EliminationOrder result = moe::score_neurons(params.score, m, own, params.ridge, params.seed,
+                                                            static_cast<std::uint64_t>(layer << 20 | e));
     std::int64_t* order = ranking.order.data_ptr<std::int64_t>() + e * neurons;
     for (std::size_t j = 0; j < result.neurons.size(); ++j) {
       const std::int64_t neuron = result.neurons[j];

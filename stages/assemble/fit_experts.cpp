@@ -1,27 +1,27 @@
 #include "stages/assemble/fit_experts.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <limits>
 #include <mutex>
 #include <numeric>
 
 #include "core/error.h"
 #include "model/vit.h"
-#include "moe/allocation.h"
-#include "moe/elimination.h"
 #include "moe/expert_mlp.h"
 #include "moe/fitted_layer.h"
 #include "moe/gather_tensors.h"
 #include "moe/index_tensor.h"
+#include "moe/modularity.h"
 #include "run/progress.h"
+#include "stages/assemble/expert_budget.h"
 #include "stages/assemble/expert_ranking.h"
+#include "stages/assemble/sensitivity.h"
 
 namespace moextract::stages {
-namespace fs = std::filesystem;
 using nlohmann::json;
 namespace {
 
@@ -29,28 +29,42 @@ std::string key_of(std::int64_t layer, const char* part) {
   return fmt::format("{:06}.{}", layer, part);
 }
 
+at::Tensor numbers(std::initializer_list<double> values) {
+  return at::tensor(std::vector<double>(values), at::kDouble);
+}
+
 class Fitter {
  public:
-  Fitter(const AssembleParams& params, const moe::LoadedModel& model, const fs::path& folder, run::Context& context)
-      : params_(params),
-        model_(model),
-        vit_(model.description.vit),
-        folder_(folder),
+  Fitter(const AssemblyChoices& choices, const AssembleInputs& inputs, const MomentsOf& moments, run::Context& context)
+      : choices_(choices),
+        params_(choices.params),
+        inputs_(inputs),
+        model_(inputs.model),
+        vit_(inputs.model.description.vit),
+        moments_(moments),
         context_(context),
-        dense_(moe::make_network(model.description, model.tensors)) {
+        dense_(moe::make_network(model_.description, model_.tensors)) {
     for (std::int64_t layer = 0; layer < vit_.depth; ++layer) {
       if (vit_.mlp_tokens(layer) > vit_.prefix_tokens()) layers_.push_back(layer);
     }
-    for (std::size_t i = static_cast<std::size_t>(context.comm.rank()); i < layers_.size();
-         i += static_cast<std::size_t>(context.comm.size())) {
-      mine_.push_back(layers_[i]);
-    }
   }
 
-  json run(model::TensorMap& tensors, model::TokenShares& shares) {
-    const std::vector<ExpertRanking> rankings = rank_all(cut());
-    const std::vector<std::vector<std::int64_t>> sizes = allot(rankings);
-    const model::TensorMap fitted = fit_all(rankings, sizes);
+  FittedModel run(model::TensorMap& tensors) {
+    leave_out_single_clusters();
+    const std::vector<std::vector<std::int64_t>> unions = cut();
+    std::vector<ExpertRanking> rankings = rank_all(unions);
+    const std::vector<double> factors = measure(rankings);
+    const std::int64_t dense_parameters = model::count_parameters(model_.tensors);
+    std::vector<LayerSizes> sizes;
+    double share = 1;
+    {
+      ExpertBudget budget(choices_, vit_, *dense_, dense_parameters, layers_, rankings, factors);
+      sizes = budget.choose();
+      share = budget.share();
+      leave_out_what_does_not_gain(budget, rankings, sizes);
+    }
+    const ExpertBudget budget(choices_, vit_, *dense_, dense_parameters, layers_, rankings, {});
+    const model::TensorMap fitted = fit_all(budget, sizes);
     for (const std::int64_t layer : layers_) {  // the new tensors stand for all of the layer's MLP
       const std::string prefix = model::mlp_prefix(layer);
       for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix);)
@@ -59,10 +73,24 @@ class Fitter {
     for (const auto& [name, tensor] : fitted) {
       if (!name.starts_with("facts.")) tensors[name] = tensor;
     }
-    return facts(rankings, fitted, tensors, shares);
+    FittedModel result;
+    result.macs = budget.macs(sizes);
+    result.parameters = budget.parameters(sizes);
+    result.facts = facts(rankings, sizes, factors, fitted, tensors, result.shares);
+    if (params_.budget == moe::Budget::score_share) result.facts["share"] = share;
+    result.facts["active_share"] = budget.active_share(sizes);
+    return result;
   }
 
  private:
+  std::vector<std::int64_t> mine() const {
+    std::vector<std::int64_t> own;
+    for (std::size_t i = static_cast<std::size_t>(context_.comm.rank()); i < layers_.size();
+         i += static_cast<std::size_t>(context_.comm.size()))
+      own.push_back(layers_[i]);
+    return own;
+  }
+
   /// What each rank has of its own layers, brought together.
   template <typename Work>
   model::TensorMap gather(const char* what, const Work& work) {
@@ -70,7 +98,7 @@ class Fitter {
     context_.comm.together([&] {
       run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, what,
                              static_cast<std::int64_t>(layers_.size()), "layers");
-      for (const std::int64_t layer : mine_) {
+      for (const std::int64_t layer : mine()) {
         leave_if_asked();
         const LayerMoments moments = load(layer);
         work(layer, moments, model_.tensors.at(model::mlp_prefix(layer) + "fc2.weight").to(at::kDouble), made);
@@ -80,51 +108,93 @@ class Fitter {
     return moe::gather_tensors(made, context_.comm);
   }
 
+  void leave_out_single_clusters() {
+    if (params_.one_cluster != OneCluster::dense) return;
+    const model::TensorMap all = gather(
+        "layers", [&](std::int64_t layer, const LayerMoments& moments, const at::Tensor&, model::TensorMap& made) {
+          made.emplace(key_of(layer, "k"), numbers({static_cast<double>(moments.k())}));
+        });
+    std::erase_if(layers_, [&](std::int64_t layer) { return all.at(key_of(layer, "k")).item<double>() < 2; });
+  }
+
+  /// Experts that would cost no less than the dense MLP: it takes their place, if the parameters allow it.
+  void leave_out_what_does_not_gain(const ExpertBudget& budget, std::vector<ExpertRanking>& rankings,
+                                    std::vector<LayerSizes>& sizes) {
+    if (params_.target_parameters) return;
+    for (std::size_t place = layers_.size(); place-- > 0;) {
+      const double dense =
+          static_cast<double>(vit_.mlp_tokens(layers_[place])) * 2.0 * static_cast<double>(vit_.width * vit_.hidden);
+      if (budget.layer_macs(place, sizes[place]) < dense) continue;
+      useless_.push_back(layers_[place]);
+    }
+    for (const std::int64_t layer : useless_) {
+      const auto at = static_cast<std::ptrdiff_t>(place_of(layer));
+      layers_.erase(layers_.begin() + at);
+      rankings.erase(rankings.begin() + at);
+      sizes.erase(sizes.begin() + at);
+    }
+  }
+
   /// The neurons of each layer that a static cut to the parameter budget leaves; empty: all.
   std::vector<std::vector<std::int64_t>> cut() {
     std::vector<std::vector<std::int64_t>> unions(layers_.size());
-    if (!params_.target_parameters) return unions;
+    if (!params_.target_parameters || params_.storage != moe::Storage::shared) return unions;
     const model::TensorMap all = gather("static cut", [&](std::int64_t layer, const LayerMoments& moments,
                                                           const at::Tensor& w, model::TensorMap& made) {
       at::Tensor metric = w;
-      if (moments.directions.defined()) {
-        // Averaged over the experts by their weights.
-        at::Tensor directions = at::zeros({vit_.width, vit_.width}, at::kDouble);
-        double weight = 0;
-        for (std::size_t e = 0; e < moments.experts.size(); ++e) {
-          directions.add_(moments.directions[static_cast<std::int64_t>(e)], moments.experts[e].weight);
-          weight += moments.experts[e].weight;
-        }
-        metric = in_output_metric(w, directions / weight, params_.fisher);
-      }
-      const moe::EliminationOrder result = moe::eliminate(metric, pooled_covariance(moments), {.ridge = params_.ridge});
+      if (params_.score == moe::Score::elimination)
+        metric = in_output_metric(w, pooled_directions(moments), params_.fisher);
+      const moe::EliminationOrder result =
+          moe::score_neurons(params_.score, pooled_moments(moments), metric, params_.ridge, params_.seed,
+                             static_cast<std::uint64_t>(layer << 20));
       at::Tensor cost = at::empty({w.size(1)}, at::kDouble);
       std::copy(result.cost.begin(), result.cost.end(), cost.data_ptr<double>());
       made.emplace(key_of(layer, "order"), moe::index_tensor(result.neurons));
       made.emplace(key_of(layer, "cost"), cost);
-      made.emplace(key_of(layer, "k"), moe::index_tensor(std::vector<std::int64_t>{moments.keys.size(0)}));
-      made.emplace(key_of(layer, "gradient"), at::full({1}, moments.mean_gradient, at::kDouble));
+      made.emplace(key_of(layer, "facts"),
+                   numbers({static_cast<double>(moments.experts.size()),
+                            static_cast<double>(moe::router_parameters(moments.router)), moments.mean_gradient}));
     });
     std::vector<moe::Claim> claims;
-    const double d = static_cast<double>(vit_.width);
-    // What stays: everything outside these MLPs, and the routers and output biases of the experts.
-    double fixed = static_cast<double>(model::count_parameters(model_.tensors));
+    std::vector<std::array<std::int64_t, 2>> experts_and_router;
     for (const std::int64_t layer : layers_) {
-      fixed -= static_cast<double>(vit_.hidden) * (2.0 * d + 1.0) + d;
-      const double k = static_cast<double>(all.at(key_of(layer, "k")).item<std::int64_t>());
-      fixed += k * (d + 1.0) + (k + (vit_.prefix_tokens() > 0 ? 1.0 : 0.0)) * d;
-      const at::Tensor cost = all.at(key_of(layer, "cost"));
+      const at::Tensor cost = all.at(key_of(layer, "cost")), facts = all.at(key_of(layer, "facts"));
       moe::Claim claim;
       claim.worth.assign(cost.const_data_ptr<double>(), cost.const_data_ptr<double>() + cost.numel());
-      const double gradient = all.at(key_of(layer, "gradient")).item<double>();
-      if (gradient > 0) claim.factor = std::pow(gradient, params_.layer_power);
-      claim.price = 2.0 * d + 1.0;
+      claim.layer = layer;
+      const double gradient = facts[2].item<double>();
+      if (gradient > 0 && params_.score == moe::Score::elimination)
+        claim.factor = std::pow(gradient, params_.layer_power);
+      experts_and_router.push_back(
+          {static_cast<std::int64_t>(facts[0].item<double>()), static_cast<std::int64_t>(facts[1].item<double>())});
       claims.push_back(std::move(claim));
     }
-    const double budget =
-        *params_.target_parameters * static_cast<double>(model::count_parameters(model_.tensors)) - fixed;
-    const std::vector<std::int64_t> kept =
-        moe::allocate(claims, params_.min_neurons, budget, "assemble.target_parameters");
+    const std::int64_t dense_parameters = model::count_parameters(model_.tensors);
+    const auto parameters = [&](const std::vector<std::int64_t>& sizes) {
+      std::int64_t count = dense_parameters;
+      moe::FittedLayerSpec spec;
+      spec.compensation = params_.compensation;
+      for (std::size_t i = 0; i < layers_.size(); ++i) {
+        count -= vit_.hidden * (2 * vit_.width + 1) + vit_.width;
+        count += moe::layer_parameters(
+            spec, std::vector<std::int64_t>(static_cast<std::size_t>(experts_and_router[i][0]), sizes[i]), sizes[i],
+            vit_.width, experts_and_router[i][1]);
+      }
+      return static_cast<double>(count) / static_cast<double>(dense_parameters);
+    };
+    const moe::Budget budget =
+        params_.budget == moe::Budget::layer_share ? moe::Budget::layer_share : moe::Budget::threshold;
+    const auto rule = moe::make_size_rule(budget, claims, params_.min_neurons);
+    const std::int64_t step = moe::last_step_that_fits(
+        *rule, [&](const std::vector<std::int64_t>& sizes) { return parameters(sizes) <= *params_.target_parameters; });
+    if (step < 0) {
+      fail(
+          ExitCode::config,
+          "assemble.target_parameters: {:.4g} cannot be met: the smallest experts allowed cost {:.4g}. Ask for that or "
+          "more, or lower assemble.min_neurons",
+          *params_.target_parameters, parameters(rule->sizes(0)));
+    }
+    const std::vector<std::int64_t> kept = rule->sizes(step);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const at::Tensor order = all.at(key_of(layers_[i], "order"));
       const std::int64_t* first = order.const_data_ptr<std::int64_t>();
@@ -135,15 +205,20 @@ class Fitter {
   }
 
   std::vector<ExpertRanking> rank_all(const std::vector<std::vector<std::int64_t>>& unions) {
-    const model::TensorMap all = gather("elimination", [&](std::int64_t layer, const LayerMoments& moments,
-                                                           const at::Tensor& w, model::TensorMap& made) {
-      const ExpertRanking r = rank_experts(params_, moments, w, unions[place(layer)], context_.workers);
-      made.emplace(key_of(layer, "order"), r.order);
-      made.emplace(key_of(layer, "cost"), r.cost);
-      made.emplace(key_of(layer, "count"), r.count);
-      made.emplace(key_of(layer, "weight"), r.weight);
-      made.emplace(key_of(layer, "gradient"), at::full({1}, r.mean_gradient, at::kDouble));
-    });
+    const bool ranks_prefix = choices_.router.class_token == moe::ClassToken::own;
+    const model::TensorMap all = gather(
+        "ranking", [&](std::int64_t layer, const LayerMoments& moments, const at::Tensor& w, model::TensorMap& made) {
+          const ExpertRanking r =
+              rank_experts(params_, layer, moments, w, unions[place_of(layer)], ranks_prefix, context_.workers);
+          made.emplace(key_of(layer, "order"), r.order);
+          made.emplace(key_of(layer, "cost"), r.cost);
+          made.emplace(key_of(layer, "count"), r.count);
+          made.emplace(key_of(layer, "weight"), r.weight);
+          made.emplace(key_of(layer, "share"), r.share);
+          made.emplace(key_of(layer, "facts"),
+                       numbers({static_cast<double>(r.k), r.mean_gradient, r.agreement, r.router_macs,
+                                static_cast<double>(r.router_parameters), r.temperature}));
+        });
     std::vector<ExpertRanking> rankings;
     for (const std::int64_t layer : layers_) {
       ExpertRanking r;
@@ -151,22 +226,63 @@ class Fitter {
       r.cost = all.at(key_of(layer, "cost"));
       r.count = all.at(key_of(layer, "count"));
       r.weight = all.at(key_of(layer, "weight"));
-      r.mean_gradient = all.at(key_of(layer, "gradient")).item<double>();
-      r.k = r.order.size(0);
+      r.share = all.at(key_of(layer, "share"));
+      const double* f = all.at(key_of(layer, "facts")).const_data_ptr<double>();
+      r.k = static_cast<std::int64_t>(f[0]);
+      r.mean_gradient = f[1];
+      r.agreement = f[2];
+      r.router_macs = f[3];
+      r.router_parameters = static_cast<std::int64_t>(f[4]);
+      r.temperature = f[5];
       rankings.push_back(std::move(r));
     }
     return rankings;
   }
 
+  /// Budget sensitivity: what a unit of each layer's score is worth in the model's answers. Otherwise nothing.
+  std::vector<double> measure(const std::vector<ExpertRanking>& rankings) {
+    if (params_.budget != moe::Budget::sensitivity) return {};
+    MOEX_ASSERT(inputs_.images != nullptr, "measured sensitivity needs images");
+    std::vector<LayerSizes> sizes;
+    for (const ExpertRanking& r : rankings) {
+      const auto kept =
+          static_cast<std::int64_t>(std::llround(params_.sensitivity_share * static_cast<double>(r.order.size(1))));
+      sizes.emplace_back(static_cast<std::size_t>(r.ranked()), std::clamp<std::int64_t>(kept, 1, r.order.size(1)));
+    }
+    const std::int64_t dense_parameters = model::count_parameters(model_.tensors);
+    const ExpertBudget budget(choices_, vit_, *dense_, dense_parameters, layers_, rankings, {});
+    const std::vector<double> divergence =
+        measure_divergence(model_, layers_, fit_all(budget, sizes), *inputs_.images, params_.sensitivity_images,
+                           inputs_.micro_batch, context_);
+    std::vector<double> factors;
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const double error = expected_error(rankings[i], sizes[i]);
+      factors.push_back(error > 0 ? std::max(divergence[i], 1e-12) / error : 1e-12);
+    }
+    return factors;
+  }
+
+  /// Of neurons that are active together, each in the group of the expert in whose tokens it varies most.
+  static double modularity_of(const LayerMoments& moments) {
+    std::vector<at::Tensor> spread;
+    for (std::int64_t e = 0; e < moments.k(); ++e) {
+      const moe::SecondMoments& m = moments.experts[static_cast<std::size_t>(e)];
+      spread.push_back(m.variance * m.weight);
+    }
+    const at::Tensor group = at::stack(spread).argmax(0).contiguous();
+    return moe::coactivation_modularity(
+        pooled_covariance(moments), {group.const_data_ptr<std::int64_t>(), static_cast<std::size_t>(group.numel())});
+  }
+
   /// A layer's position among those that get experts.
-  std::size_t place(std::int64_t layer) const {
+  std::size_t place_of(std::int64_t layer) const {
     return static_cast<std::size_t>(std::find(layers_.begin(), layers_.end(), layer) - layers_.begin());
   }
 
   LayerMoments load(std::int64_t layer) const {
-    LayerMoments moments = load_layer_moments(folder_, layer);
+    LayerMoments moments = moments_(layer);
     check_moments(layer, moments, model_.tensors.at(model::mlp_prefix(layer) + "fc2.weight"));
-    pool_covariances(moments, params_.pooled_tokens);
+    pool_covariances(moments, params_.pooled_tokens, params_.min_tokens);
     return moments;
   }
 
@@ -177,105 +293,59 @@ class Fitter {
 
   void check_moments(std::int64_t layer, const LayerMoments& moments, const at::Tensor& w) const {
     const moe::SecondMoments& first = moments.experts.front();
-    if (first.covariance.size(0) != w.size(1) || moments.keys.size(1) != vit_.width) {
+    if (first.mean.size(0) != w.size(1) || moments.router.width() != vit_.width) {
       fail(ExitCode::input,
-           "{}: the moments of layer {} are of another model: they have {} neurons and {} inputs, the model {} and {}",
-           folder_.string(), layer, first.covariance.size(0), moments.keys.size(1), w.size(1), vit_.width);
+           "the statistics of layer {} are of another model: they have {} neurons and {} inputs, the model {} and {}",
+           layer, first.mean.size(0), moments.router.width(), w.size(1), vit_.width);
+    }
+    if (!inputs_.identity.empty() && !moments.identity.empty() && inputs_.identity != moments.identity) {
+      fail(ExitCode::input,
+           "the statistics of layer {} are of another model ({} instead of {}): run the stage that made them again",
+           layer, moments.identity, inputs_.identity);
+    }
+    if (choices_.needs_covariance && !first.covariance.defined()) {
+      fail(ExitCode::input,
+           "the statistics of layer {} are means and variances alone, but score elimination and compensation "
+           "least_squares need second moments: set moments.products to full",
+           layer);
+    }
+    if (moments.prefix_apart != choices_.class_token_apart()) {
+      fail(ExitCode::input, "the statistics of layer {} are of another router.class_token: run the moments stage again",
+           layer);
     }
   }
 
-  /// Share of the layer's tokens that go to each routed expert.
-  double token_share(const ExpertRanking& r, std::int64_t layer, std::int64_t expert) const {
-    const at::Tensor routed = r.count.narrow(0, 0, r.k);
-    const double total = routed.sum().item<double>();
-    const double patches = static_cast<double>(vit_.mlp_tokens(layer) - vit_.prefix_tokens()) /
-                           static_cast<double>(vit_.mlp_tokens(layer));
-    return total > 0 ? routed[expert].item<double>() / total * patches : 0.0;
-  }
-
-  /// Neurons of each expert: one threshold on the rise of output error per MAC, levelled between experts and layers.
-  std::vector<std::vector<std::int64_t>> allot(const std::vector<ExpertRanking>& rankings) const {
-    const double d = static_cast<double>(vit_.width), hidden = static_cast<double>(vit_.hidden);
-    std::vector<moe::Claim> claims;
-    double fixed = 0, mlp_total = 0;  // MACs of an image that no choice changes; MACs of all dense MLPs
-    for (std::int64_t layer = 0; layer < vit_.depth; ++layer)
-      mlp_total += static_cast<double>(vit_.mlp_tokens(layer)) * 2.0 * d * hidden;
-    for (std::int64_t layer = 0; layer < vit_.depth; ++layer)
-      fixed += static_cast<double>(vit_.prefix_tokens()) * 2.0 * d * hidden;
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      const ExpertRanking& r = rankings[i];
-      const double tokens = static_cast<double>(vit_.mlp_tokens(layers_[i]));
-      fixed += (tokens - static_cast<double>(vit_.prefix_tokens())) * static_cast<double>(r.k) * d;  // the router
-      const double count = r.count.narrow(0, 0, r.k).sum().item<double>(),
-                   weight = r.weight.narrow(0, 0, r.k).sum().item<double>();
-      const double mean_cost = r.cost.mean().item<double>();
-      for (std::int64_t e = 0; e < r.k; ++e) {
-        const at::Tensor cost = r.cost.select(0, e).contiguous();
-        moe::Claim claim;
-        claim.worth.assign(cost.const_data_ptr<double>(), cost.const_data_ptr<double>() + cost.numel());
-        const double own_count = r.count[e].item<double>(), own_weight = r.weight[e].item<double>(),
-                     own_cost = cost.mean().item<double>();
-        if (own_count > 0 && own_cost > 0) {
-          claim.factor =
-              (own_weight / weight) / (own_count / count) * std::pow(mean_cost / own_cost, params_.expert_power);
-          if (r.mean_gradient > 0) claim.factor *= std::pow(r.mean_gradient, params_.layer_power);
-        }
-        claim.price = 2.0 * d * tokens * token_share(r, layers_[i], e);
-        claims.push_back(std::move(claim));
-      }
-    }
-    double budget = std::numeric_limits<double>::infinity();  // none: experts hold all that the static cut left
-    const char* key = "assemble.target_active";
-    if (params_.target_active) {
-      budget = *params_.target_active * mlp_total - fixed;
-    } else if (params_.target_macs) {
-      key = "assemble.target_macs";
-      budget = *params_.target_macs * model::macs_per_image(*dense_, {}) - dense_->other_macs() - fixed;
-    }
-    const std::vector<std::int64_t> kept = moe::allocate(claims, params_.min_neurons, budget, key);
-    std::vector<std::vector<std::int64_t>> sizes;
-    for (auto next = kept.begin(); const ExpertRanking& r : rankings) {
-      sizes.emplace_back(next, next + r.k);
-      next += r.k;
-    }
-    return sizes;
-  }
-
-  model::TensorMap fit_all(const std::vector<ExpertRanking>& rankings,
-                           const std::vector<std::vector<std::int64_t>>& sizes) {
+  model::TensorMap fit_all(const ExpertBudget& budget, const std::vector<LayerSizes>& sizes) {
     model::TensorMap made;
+    const std::vector<std::int64_t> own = mine();
     context_.comm.together([&] {
-      run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "least squares",
+      run::Progress progress(context_.comm.is_root() ? context_.log : nullptr, "experts",
                              static_cast<std::int64_t>(layers_.size()), "layers");
-      context_.workers.for_each(static_cast<std::int64_t>(mine_.size()), [&](std::int64_t unit, int) {
+      context_.workers.for_each(static_cast<std::int64_t>(own.size()), [&](std::int64_t unit, int) {
         leave_if_asked();
-        const std::int64_t layer = mine_[static_cast<std::size_t>(unit)];
-        const std::size_t i = place(layer);
+        const std::int64_t layer = own[static_cast<std::size_t>(unit)];
         const LayerMoments moments = load(layer);
-        moe::FittedLayerSpec spec{.layer = layer,
-                                  .keys = moments.keys,
-                                  .key_bias = moments.key_bias,
-                                  .neurons = {},
-                                  .prefix_tokens = vit_.prefix_tokens(),
-                                  .storage = params_.storage,
-                                  .ridge = params_.ridge};
-        for (std::int64_t e = 0; e < rankings[i].k; ++e) {
-          const std::int64_t size = sizes[i][static_cast<std::size_t>(e)];
-          const at::Tensor last =
-              rankings[i].order.select(0, e).slice(0, rankings[i].order.size(1) - size).contiguous();
-          std::vector<std::int64_t> set(last.const_data_ptr<std::int64_t>(),
-                                        last.const_data_ptr<std::int64_t>() + size);
-          std::sort(set.begin(), set.end());
-          spec.neurons.push_back(std::move(set));
+        moe::FittedLayerSpec spec;
+        spec.layer = layer;
+        spec.router = moments.router;
+        spec.neurons = budget.neurons(place_of(layer), sizes[place_of(layer)]);
+        spec.prefix_tokens = vit_.prefix_tokens();
+        if (moments.prefix_apart) {
+          spec.prefix =
+              choices_.router.class_token == moe::ClassToken::own ? moe::PrefixExpert::cut : moe::PrefixExpert::dense;
         }
+        spec.storage = params_.storage;
+        spec.compensation = params_.compensation;
+        spec.rank = params_.rank;
+        spec.ridge = params_.ridge;
         const std::string prefix = model::mlp_prefix(layer);
         model::TensorMap tensors;
         for (const char* name : {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"})
           tensors[prefix + name] = model_.tensors.at(prefix + name);
         const std::vector<double> errors = moe::fit_layer(spec, moments.experts, tensors);
-        at::Tensor error = at::empty({static_cast<std::int64_t>(errors.size())}, at::kDouble);
-        std::copy(errors.begin(), errors.end(), error.data_ptr<double>());
-        tensors[fmt::format("facts.{}.error", layer)] = error;
+        tensors[fmt::format("facts.{}.error", layer)] = at::tensor(errors, at::kDouble);
+        if (moments.experts.front().covariance.defined() && moments.k() > 1)
+          tensors[fmt::format("facts.{}.modularity", layer)] = numbers({modularity_of(moments)});
         const std::lock_guard lock(mutex_);
         made.insert(tensors.begin(), tensors.end());
         progress.add(context_.comm.size());
@@ -284,78 +354,74 @@ class Fitter {
     return moe::gather_tensors(made, context_.comm);
   }
 
-  json facts(const std::vector<ExpertRanking>& rankings, const model::TensorMap& fitted,
-             const model::TensorMap& tensors, model::TokenShares& shares) const {
+  json facts(const std::vector<ExpertRanking>& rankings, const std::vector<LayerSizes>& sizes,
+             const std::vector<double>& factors, const model::TensorMap& fitted, const model::TensorMap& tensors,
+             model::TokenShares& shares) const {
     shares.assign(static_cast<std::size_t>(vit_.depth), {});
     json layers = json::array();
-    double active = 0, all = 0;
     for (std::int64_t layer = 0; layer < vit_.depth; ++layer) {
-      const auto l = static_cast<std::size_t>(layer);
-      const double tokens = static_cast<double>(vit_.mlp_tokens(layer)), hidden = static_cast<double>(vit_.hidden);
-      const auto found = std::find(layers_.begin(), layers_.end(), layer);
-      all += tokens * hidden;
-      if (found == layers_.end()) {
-        active += tokens * hidden;
+      const std::size_t place = place_of(layer);
+      if (place == layers_.size()) {
         layers.push_back({{"layer", layer}, {"hidden", vit_.hidden}, {"kind", "dense"}, {"k", 0}});
+        if (std::find(useless_.begin(), useless_.end(), layer) != useless_.end())
+          layers.back()["why"] = "experts would cost no less";
         continue;
       }
-      const ExpertRanking& r = rankings[static_cast<std::size_t>(found - layers_.begin())];
-      for (std::int64_t e = 0; e < r.k; ++e) shares[l].push_back(token_share(r, layer, e));
-      if (vit_.prefix_tokens() > 0) shares[l].push_back(static_cast<double>(vit_.prefix_tokens()) / tokens);
+      const ExpertRanking& r = rankings[place];
+      json entry{{"layer", layer}, {"hidden", vit_.hidden}};
       const moe::LayerSummary summary = moe::summarise_layer(layer, tensors);
-      for (std::size_t e = 0; e < summary.sizes.size(); ++e)
-        active += tokens * shares[l][e] * static_cast<double>(summary.sizes[e]);
-      active += (tokens - static_cast<double>(vit_.prefix_tokens())) * static_cast<double>(r.k) / 2.0;
+      if (summary.k == 0) {
+        entry.update({{"kind", "pruned"}, {"k", 1}, {"kept", sizes[place].front()}});
+      } else {
+        const double* share = r.share.const_data_ptr<double>();
+        shares[static_cast<std::size_t>(layer)].assign(share, share + r.share.numel());
+        entry.update({{"kind", "experts"},
+                      {"k", summary.k},
+                      {"sizes", summary.sizes},
+                      {"union", summary.union_size},
+                      {"sum_sizes", std::accumulate(summary.sizes.begin(), summary.sizes.end(), std::int64_t{0})},
+                      {"token_share", shares[static_cast<std::size_t>(layer)]},
+                      {"overlap", moe::expert_overlaps(layer, tensors)},
+                      {"prefix_expert", r.prefix_apart()},
+                      {"router_temperature", r.temperature}});
+        if (r.agreement >= 0) entry["router_agreement"] = r.agreement;
+        if (const auto found = fitted.find(fmt::format("facts.{}.modularity", layer)); found != fitted.end())
+          entry["modularity"] = found->second[0].item<double>();
+      }
+      std::vector<std::int64_t> tokens;
+      for (std::int64_t e = 0; e < r.experts(); ++e)
+        tokens.push_back(static_cast<std::int64_t>(r.count[e].item<double>()));
+      entry["rows"] = std::move(tokens);
+      if (r.mean_gradient > 0) entry["mean_gradient"] = r.mean_gradient;
+      if (!factors.empty() && useless_.empty()) entry["sensitivity"] = factors[place];
       const at::Tensor error = fitted.at(fmt::format("facts.{}.error", layer)).contiguous();
-      layers.push_back({{"layer", layer},
-                        {"hidden", vit_.hidden},
-                        {"kind", "experts"},
-                        {"k", summary.k},
-                        {"sizes", summary.sizes},
-                        {"union", summary.union_size},
-                        {"sum_sizes", std::accumulate(summary.sizes.begin(), summary.sizes.end(), std::int64_t{0})},
-                        {"token_share", shares[l]},
-                        {"overlap", moe::expert_overlaps(layer, tensors)},
-                        {"prefix_expert", vit_.prefix_tokens() > 0},
-                        {"mean_gradient", r.mean_gradient},
-                        {"output_error", std::vector<double>(error.const_data_ptr<double>(),
-                                                             error.const_data_ptr<double>() + error.numel())}});
+      if (error.numel() > 0) {
+        entry["output_error"] =
+            std::vector<double>(error.const_data_ptr<double>(), error.const_data_ptr<double>() + error.numel());
+      }
+      layers.push_back(std::move(entry));
     }
-    return {{"method", "least_squares"}, {"active_share", active / all}, {"layers", std::move(layers)}};
+    return {{"layers", std::move(layers)}};
   }
 
+  const AssemblyChoices& choices_;
   const AssembleParams& params_;
+  const AssembleInputs& inputs_;
   const moe::LoadedModel& model_;
   const model::VitParams& vit_;
-  const fs::path& folder_;
+  const MomentsOf& moments_;
   run::Context& context_;
   std::unique_ptr<model::Network> dense_;
-  std::vector<std::int64_t> layers_, mine_;  ///< layers that get experts, and those of them that this rank makes
+  std::vector<std::int64_t> layers_;   ///< layers that are cut
+  std::vector<std::int64_t> useless_;  ///< layers whose experts would cost no less than the dense MLP
   std::mutex mutex_;
 };
 
 }  // namespace
 
-json fit_experts(const AssembleParams& params, const moe::LoadedModel& model, const fs::path& moments,
-                 run::Context& context, model::TensorMap& tensors, model::TokenShares& shares) {
-  if (params.target_active && params.target_macs) {
-    fail(ExitCode::config, "assemble: target_macs and target_active exclude each other: give one of them");
-  }
-  if (!params.target_active && !params.target_macs && !params.target_parameters) {
-    fail(ExitCode::config,
-         "assemble: method least_squares needs a budget: give target_active or target_macs, target_parameters, or one "
-         "of "
-         "the first two with the third");
-  }
-  if (params.target_parameters && params.storage != moe::Storage::shared) {
-    fail(ExitCode::config,
-         "assemble.target_parameters: cuts the one matrix that all experts share: set assemble.storage to shared");
-  }
-  if (params.storage == moe::Storage::separate) {
-    fail(ExitCode::config,
-         "assemble.storage: separate is not available with least_squares; choose own_output or shared");
-  }
-  return Fitter(params, model, moments, context).run(tensors, shares);
+FittedModel fit_experts(const AssemblyChoices& choices, const AssembleInputs& inputs, const MomentsOf& moments,
+                        run::Context& context, model::TensorMap& tensors) {
+  return Fitter(choices, inputs, moments, context).run(tensors);
 }
 
 }  // namespace moextract::stages

@@ -1,11 +1,8 @@
-// Experts chosen by expected output error and refitted by least squares: the assembly that keeps the accuracy.
-//
-// Per expert: backward elimination on the second moments of what the router sends there, output weights refitted, an
-// output bias of its own. Neurons are allotted by one threshold over all layers and experts. The class token runs all
-// neurons.
+// Experts of all layers from their statistics: ranking, budget, fit. Layers are dealt over the ranks.
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <vector>
 
 #include "model/network.h"
@@ -15,10 +12,20 @@
 
 namespace moextract::stages {
 
-/// Collective. Layers are dealt over the ranks; every rank gets all tensors, the same bits on any number of ranks.
-/// Replaces the MLPs in `tensors`; returns the layers' facts for assembly.json and fills `shares`.
-nlohmann::json fit_experts(const AssembleParams& params, const moe::LoadedModel& model,
-                           const std::filesystem::path& moments, run::Context& context, model::TensorMap& tensors,
-                           model::TokenShares& shares);
+/// Statistics of one layer: from the moments stage's file, or recorded.
+using MomentsOf = std::function<LayerMoments(std::int64_t layer)>;
+
+/// What a fit leaves besides tensors.
+struct FittedModel {
+  nlohmann::json facts;       ///< for assembly.json
+  model::TokenShares shares;  ///< expected, of each layer's experts; empty for a layer without
+  double macs = 0;            ///< of an image, as the budget counted them
+  std::int64_t parameters = 0;
+};
+
+/// Collective. Every rank gets all tensors, the same bits on any number of ranks. Replaces the MLPs in `tensors`.
+/// Layers with one cluster, and those whose experts would cost no less than the dense MLP, stay dense.
+FittedModel fit_experts(const AssemblyChoices& choices, const AssembleInputs& inputs, const MomentsOf& moments,
+                        run::Context& context, model::TensorMap& tensors);
 
 }  // namespace moextract::stages

@@ -1,13 +1,12 @@
 #include "stages/assemble/layer_statistics.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
 #include "core/error.h"
 #include "core/float16.h"
-#include "moe/router.h"
+#include "moe/expert_router.h"
 #include "run/progress.h"
 
 namespace moextract::stages {
@@ -27,7 +26,6 @@ class PackedStatistics {
          {&s.moments.h_mean, &s.moments.h_variance, &s.moments.x_mean, &s.token_share}) {
       to.insert(to.end(), part->begin(), part->end());
     }
-    to.push_back(s.agreement);
   }
   static std::vector<LayerStatistics> read_all(std::span<const double> from, std::int64_t layers) {
     std::vector<LayerStatistics> all(static_cast<std::size_t>(layers));
@@ -42,7 +40,6 @@ class PackedStatistics {
       assign(s.moments.h_variance, take(from, s.moments.k * s.moments.hidden));
       assign(s.moments.x_mean, take(from, s.moments.k * s.moments.width));
       assign(s.token_share, take(from, s.moments.k));
-      s.agreement = take(from, 1)[0];
     }
     return all;
   }
@@ -78,25 +75,8 @@ void stream_pairs(std::span<const store::ShardExtent> shards, std::int64_t layer
   }
 }
 
-/// The rows of a block that are in a cluster.
-struct LabelledRows {
-  LabelledRows(std::span<const std::uint16_t> all_x, std::span<const std::uint16_t> all_h,
-               std::span<const std::int32_t> all_labels) {
-    const std::size_t d = all_x.size() / all_labels.size(), hidden = all_h.size() / all_labels.size();
-    for (std::size_t i = 0; i < all_labels.size(); ++i) {
-      if (all_labels[i] < 0) continue;
-      const auto its_x = all_x.subspan(i * d, d), its_h = all_h.subspan(i * hidden, hidden);
-      x.insert(x.end(), its_x.begin(), its_x.end());
-      h.insert(h.end(), its_h.begin(), its_h.end());
-      labels.push_back(all_labels[i]);
-    }
-  }
-  std::vector<std::uint16_t> x, h;
-  std::vector<std::int32_t> labels;
-};
-
 LayerStatistics layer_statistics(std::span<const store::ShardExtent> shards, std::int64_t layer,
-                                 const LabelsOf& labels_of, Workers& workers) {
+                                 const LabelsOf& labels_of, const LayerRouter* router, Workers& workers) {
   const store::ShardReader first_shard(shards.front().path);
   const std::int64_t d = first_shard.width(layer, store::Tap::x), hidden = first_shard.width(layer, store::Tap::h);
   const std::int64_t rows = shards.back().first_global + shards.back().rows;
@@ -110,46 +90,35 @@ LayerStatistics layer_statistics(std::span<const store::ShardExtent> shards, std
   }
   moe::MomentSums sums(k, hidden, d);
   stream_pairs(shards, layer, true, [&](std::int64_t first, std::int64_t count, auto x, auto h) {
-    const auto its = std::span(labels).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-    if (std::find(its.begin(), its.end(), -1) == its.end()) {
-      sums.add(x, h, its, workers);
-    } else {
-      const LabelledRows rows(x, h, its);
-      if (!rows.labels.empty()) sums.add(rows.x, rows.h, rows.labels, workers);
-    }
+    sums.add(x, h, std::span(labels).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
+             workers);  // rows of no cluster are left out
   });
   LayerStatistics statistics;
   statistics.moments = sums.moments();
   std::vector<std::int64_t> routed(static_cast<std::size_t>(k), 0);
-  std::int64_t agreeing = 0;
-  if (k == 1) {
-    routed[0] = agreeing = rows;
+  if (k == 1 || router == nullptr) {
+    routed[0] = rows;
   } else {
-    const at::NoGradGuard no_grad;
-    at::Tensor means = at::empty({k, d}, at::kDouble);
-    std::copy(statistics.moments.x_mean.begin(), statistics.moments.x_mean.end(), means.data_ptr<double>());
-    const at::Tensor keys = moe::unit_rows(means).to(at::kFloat);
-    stream_pairs(shards, layer, false, [&](std::int64_t first, std::int64_t count, auto x, auto) {
+    stream_pairs(shards, layer, false, [&](std::int64_t, std::int64_t count, auto x, auto) {
       at::Tensor wide = at::empty({count, d}, at::kFloat);
       from_float16(x, {wide.data_ptr<float>(), x.size()});
-      const at::Tensor expert = moe::route_by_cosine(wide, keys);
+      const at::Tensor expert = moe::choose_experts(router->weights, wide).expert.contiguous();
       const std::int64_t* e = expert.const_data_ptr<std::int64_t>();
-      for (std::int64_t i = 0; i < count; ++i) {
-        ++routed[static_cast<std::size_t>(e[i])];
-        agreeing += e[i] == labels[static_cast<std::size_t>(first + i)] ? 1 : 0;
+      for (std::int64_t i = 0; i < expert.numel(); ++i) {
+        if (e[i] >= 0) ++routed[static_cast<std::size_t>(e[i])];
       }
     });
   }
   const double n = static_cast<double>(std::max<std::int64_t>(rows, 1));
   for (const std::int64_t count : routed) statistics.token_share.push_back(static_cast<double>(count) / n);
-  statistics.agreement = static_cast<double>(agreeing) / n;
   return statistics;
 }
 
 }  // namespace
 
 std::vector<LayerStatistics> gather_statistics(std::span<const store::ShardExtent> shards, std::int64_t layers,
-                                               const LabelsOf& labels, run::Context& context) {
+                                               const LabelsOf& labels, std::span<const LayerRouter> routers,
+                                               run::Context& context) {
   std::vector<double> mine;
   context.comm.together([&] {
     run::Progress progress(context.comm.is_root() ? context.log : nullptr, "statistics", layers, "layers");
@@ -158,7 +127,8 @@ std::vector<LayerStatistics> gather_statistics(std::span<const store::ShardExten
         fail(ExitCode::resume,
              "assemble was asked to stop; finished stages are kept. Run the same command again to go on");
       }
-      PackedStatistics::write(layer_statistics(shards, layer, labels, context.workers), layer, mine);
+      const LayerRouter* router = routers.empty() ? nullptr : &routers[static_cast<std::size_t>(layer)];
+      PackedStatistics::write(layer_statistics(shards, layer, labels, router, context.workers), layer, mine);
       progress.add(context.comm.size());
     }
   });

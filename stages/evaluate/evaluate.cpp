@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <mutex>
@@ -11,17 +12,23 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "model/vit.h"
 #include "model/weights.h"
+#include "moe/expert_mlp.h"
 #include "run/progress.h"
+#include "stages/cluster/cluster.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
 using nlohmann::json;
 namespace {
 
+constexpr double kEntropyUnit = 0x1.0p-32;  // of a bit: sums of integers do not depend on their order
+
 /// Tokens of one layer by the expert they went to.
 struct LayerCounts {
   std::int64_t experts = 0, classes = 0, positions = 0;
+  std::int64_t entropy = 0, routed = 0;   // entropies of the router's probabilities in kEntropyUnit, over routed tokens
   std::vector<std::int64_t> by_class;     // [expert, class of the image]
   std::vector<std::int64_t> by_position;  // [expert, position in the image]
 
@@ -43,20 +50,29 @@ struct Counts {
   enum Number { images, top1, top5, skipped };
   Counts(const model::Network& network, std::int64_t classes) {
     for (std::int64_t l = 0; l < network.layers(); ++l) {
-      LayerCounts layer{network.mlp(l).experts(), classes, network.mlp_tokens(l), {}, {}};
+      LayerCounts layer;
+      layer.experts = network.mlp(l).experts();
+      layer.classes = classes;
+      layer.positions = network.mlp_tokens(l);
       layer.by_class.assign(static_cast<std::size_t>(layer.experts * classes), 0);
       layer.by_position.assign(static_cast<std::size_t>(layer.experts * layer.positions), 0);
       layers.push_back(std::move(layer));
     }
   }
-  /// `expert`: of each token of a micro-batch, image by image; `labels`: of its images.
+  /// `expert`: of each token of a micro-batch, image by image, one or several ([tokens] or [tokens, m], -1: none);
+  /// `labels`: of its images.
   void add_tokens(std::size_t layer, const at::Tensor& expert, const std::vector<std::int64_t>& labels) {
     LayerCounts& counts = layers[layer];
-    const std::int64_t* next = expert.const_data_ptr<std::int64_t>();
+    const std::int64_t each = expert.dim() == 2 ? expert.size(1) : 1;
+    const at::Tensor whole = expert.contiguous();
+    const std::int64_t* next = whole.const_data_ptr<std::int64_t>();
     for (const std::int64_t label : labels) {
-      for (std::int64_t position = 0; position < counts.positions; ++position, ++next) {
-        ++counts.by_class[static_cast<std::size_t>(*next * counts.classes + label)];
-        ++counts.by_position[static_cast<std::size_t>(*next * counts.positions + position)];
+      for (std::int64_t position = 0; position < counts.positions; ++position) {
+        for (std::int64_t slot = 0; slot < each; ++slot, ++next) {
+          if (*next < 0) continue;
+          ++counts.by_class[static_cast<std::size_t>(*next * counts.classes + label)];
+          ++counts.by_position[static_cast<std::size_t>(*next * counts.positions + position)];
+        }
       }
     }
   }
@@ -65,6 +81,7 @@ struct Counts {
     for (const LayerCounts& layer : layers) {
       flat.insert(flat.end(), layer.by_class.begin(), layer.by_class.end());
       flat.insert(flat.end(), layer.by_position.begin(), layer.by_position.end());
+      flat.insert(flat.end(), {layer.entropy, layer.routed});
     }
     comm.all_reduce(std::span<std::int64_t>(flat), comm::Reduction::sum);
     auto next = flat.begin();
@@ -72,7 +89,11 @@ struct Counts {
       for (std::int64_t& value : to) value = *next++;
     };
     take(numbers);
-    for (LayerCounts& layer : layers) take(layer.by_class), take(layer.by_position);
+    for (LayerCounts& layer : layers) {
+      take(layer.by_class), take(layer.by_position);
+      layer.entropy = *next++;
+      layer.routed = *next++;
+    }
   }
 };
 
@@ -86,11 +107,15 @@ double entropy(std::span<const std::int64_t> counts) {
   return sum;
 }
 
-/// I(expert; class of the image) in bits, over tokens: H(expert) + H(class) - H(expert, class).
-double class_information(const LayerCounts& layer) {
-  std::vector<std::int64_t> of_class(static_cast<std::size_t>(layer.classes), 0);
-  for (std::size_t i = 0; i < layer.by_class.size(); ++i) of_class[i % of_class.size()] += layer.by_class[i];
-  return std::max(0.0, entropy(layer.tokens()) + entropy(of_class) - entropy(layer.by_class));
+/// I(expert; column) in bits of counts [experts, columns], over tokens: H(expert) + H(column) - H(expert, column).
+double information(const std::vector<std::int64_t>& counts, std::int64_t columns) {
+  std::vector<std::int64_t> of_column(static_cast<std::size_t>(columns), 0),
+      of_expert(counts.size() / static_cast<std::size_t>(columns), 0);
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    of_column[i % of_column.size()] += counts[i];
+    of_expert[i / of_column.size()] += counts[i];
+  }
+  return std::max(0.0, entropy(of_expert) + entropy(of_column) - entropy(counts));
 }
 
 /// Classes that stand before the label.
@@ -127,17 +152,72 @@ struct Answers {
   }
 };
 
+/// Share of the tokens that went to each expert, perhaps among others.
 model::TokenShares token_shares(const Counts& counts) {
   model::TokenShares shares;
   for (const LayerCounts& layer : counts.layers) {
-    const std::vector<std::int64_t> tokens = layer.tokens();
-    const std::int64_t sum = std::accumulate(tokens.begin(), tokens.end(), std::int64_t{0});
+    const double tokens = static_cast<double>(counts.numbers[Counts::images] * layer.positions);
     std::vector<double> share;
-    for (const std::int64_t n : tokens)
-      share.push_back(sum > 0 ? static_cast<double>(n) / static_cast<double>(sum) : 0.0);
+    for (const std::int64_t n : layer.tokens()) share.push_back(tokens > 0 ? static_cast<double>(n) / tokens : 0.0);
     shares.push_back(std::move(share));
   }
   return shares;
+}
+
+/// The routers of the layers with experts, for what their probabilities tell: by layer; keys undefined without one.
+std::vector<moe::RouterWeights> routers_of(const moe::LoadedModel& model, const model::Network& network) {
+  json assembly = json::object();
+  if (const auto said = model.metadata.find("moextract.assembly"); said != model.metadata.end())
+    assembly = json::parse(said->second, nullptr, false);
+  std::vector<moe::RouterWeights> routers(static_cast<std::size_t>(network.layers()));
+  for (std::int64_t l = 0; l < network.layers(); ++l) {
+    if (network.mlp(l).experts() == 0) continue;
+    const auto i = static_cast<std::size_t>(l);
+    const json layers = assembly.is_object() ? assembly.value("layers", json::array()) : json::array();
+    const double temperature = i < layers.size() ? layers[i].value("router_temperature", 0.0) : 0.0;
+    if (!(temperature > 0)) continue;  // not known: no probabilities
+    routers[i] = moe::get_router(model::mlp_prefix(l), model.tensors);
+    routers[i].temperature = temperature;
+  }
+  return routers;
+}
+
+/// Sum over tokens of H(p(. | token)) in kEntropyUnit.
+std::int64_t router_entropy(const moe::RouterWeights& router, const at::Tensor& x) {
+  const at::Tensor p = moe::router_probabilities(router, x);
+  const at::Tensor bits = (-(p * p.clamp_min(1e-300).log2()).sum(1)).contiguous();
+  std::int64_t sum = 0;
+  for (std::int64_t i = 0; i < bits.numel(); ++i) sum += std::llround(bits.const_data_ptr<double>()[i] / kEntropyUnit);
+  return sum;
+}
+
+/// The network with its experts routed as `inputs` says.
+std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs) {
+  const moe::LoadedModel& model = inputs.model;
+  if (inputs.routing == moe::Routing::learnt) return moe::make_network(model.description, model.tensors);
+  const auto make = [&](std::int64_t layer, const model::TensorMap& tensors) -> std::unique_ptr<model::Mlp> {
+    const std::string prefix = model::mlp_prefix(layer);
+    if (!tensors.contains(prefix + "router.weight")) return moe::make_mlp(layer, tensors);
+    const std::int64_t k = tensors.at(prefix + "router.weight").size(0);
+    moe::Chooser chooser;
+    if (inputs.routing == moe::Routing::random) {
+      chooser = moe::random_routing(inputs.seed, layer, k);
+    } else if (inputs.routing == moe::Routing::best) {
+      chooser = moe::best_routing(layer, inputs.dense->tensors, tensors, k);
+    } else {
+      const fs::path path = layer_clusters_path(inputs.clusters, layer);
+      const model::WeightsFile file = model::load_weights(path);
+      const auto centroids = file.tensors.find("centroids");
+      if (centroids == file.tensors.end() || centroids->second.dim() != 2 || centroids->second.size(0) != k) {
+        fail(ExitCode::input, "{}: does not hold the {} clusters that the experts of layer {} were made of",
+             path.string(), k, layer);
+      }
+      chooser = moe::oracle_routing(layer, inputs.dense->tensors, centroids->second,
+                                    load_layer_clusters(inputs.clusters, layer).summary.value("tap", "x"));
+    }
+    return std::make_unique<moe::MixtureMlp>(layer, tensors, std::move(chooser));
+  };
+  return std::make_unique<model::Vit>(model.description.vit, model.tensors, make);
 }
 
 /// The counts behind the analysis, as tensors.
@@ -160,8 +240,18 @@ void save_routing(const fs::path& path, const Counts& counts) {
 
 }  // namespace
 
+void describe(config::Section section, ControlParams& p) {
+  section.add("random", &p.random, "Tokens go to any expert, by a hash of their input");
+  section.add("oracle", &p.oracle, "Tokens go to the expert of the cluster that their true activations lie nearest to");
+  section.add("best", &p.best, "Tokens go to the expert whose answer comes nearest to the dense MLP's");
+  section.add("seed", &p.seed, "Of random routing");
+}
+
 json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::path& folder) {
-  const auto network = moe::make_network(inputs.model.description, inputs.model.tensors);
+  std::unique_ptr<model::Network> network;
+  context.comm.together([&] { network = make_routed(inputs); });
+  const std::vector<moe::RouterWeights> routers = routers_of(inputs.model, *network);
+  const std::int64_t prefix = inputs.model.description.vit.prefix_tokens();
   const std::int64_t total = inputs.images.size(), classes = inputs.model.description.vit.classes;
   const std::int64_t batches = (total + inputs.micro_batch - 1) / inputs.micro_batch;
   std::vector<std::int64_t> mine;
@@ -191,7 +281,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
       const model::InputBatch batch =
           model::load_batch(inputs.images, inputs.model.description.preprocess, first, count, inputs.bad_images);
       std::vector<std::int64_t> numbers(counts.numbers.size(), 0), labels;
-      std::vector<std::pair<std::size_t, at::Tensor>> routed;
+      std::vector<std::pair<std::size_t, model::MlpTrace>> routed;
       double seconds = 0;
       if (!batch.index.empty()) {
         const auto start = std::chrono::steady_clock::now();
@@ -199,7 +289,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
                                       ->logits(batch.images,
                                                [&](std::int64_t layer, const model::MlpTrace& trace) {
                                                  if (trace.expert.defined())
-                                                   routed.emplace_back(static_cast<std::size_t>(layer), trace.expert);
+                                                   routed.emplace_back(static_cast<std::size_t>(layer), trace);
                                                })
                                       .contiguous();
         seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -218,11 +308,26 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
           numbers[Counts::top5] += rank < 5 ? 1 : 0;
         }
       }
+      std::vector<std::array<std::int64_t, 2>> entropies(routed.size(), {0, 0});
+      for (std::size_t i = 0; i < routed.size(); ++i) {
+        const moe::RouterWeights& router = routers[routed[i].first];
+        if (!router.keys.defined()) continue;
+        const bool apart = inputs.model.tensors.contains(model::mlp_prefix(static_cast<std::int64_t>(routed[i].first)) +
+                                                         "experts.prefix");
+        const std::int64_t skip = apart ? prefix : 0;
+        at::Tensor x = routed[i].second.x;
+        x = x.narrow(1, skip, x.size(1) - skip).reshape({-1, x.size(2)});
+        entropies[i] = {router_entropy(router, x), x.size(0)};
+      }
       numbers[Counts::images] = static_cast<std::int64_t>(batch.index.size());
       numbers[Counts::skipped] = static_cast<std::int64_t>(batch.skipped.size());
       const std::lock_guard lock(mutex);
       for (std::size_t i = 0; i < numbers.size(); ++i) counts.numbers[i] += numbers[i];
-      for (const auto& [layer, expert] : routed) counts.add_tokens(layer, expert, labels);
+      for (std::size_t i = 0; i < routed.size(); ++i) {
+        counts.add_tokens(routed[i].first, routed[i].second.expert, labels);
+        counts.layers[routed[i].first].entropy += entropies[i][0];
+        counts.layers[routed[i].first].routed += entropies[i][1];
+      }
       forward_seconds += seconds;
       for (const std::string& message : batch.skipped) {
         context.log->warn("left out: {}", message);
@@ -250,7 +355,12 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
                       {"active_neurons", network->mlp(l).active_neurons(share)}});
     if (routing.experts > 0) {
       layers.back()["usage_entropy"] = entropy(routing.tokens());
-      layers.back()["class_information"] = class_information(routing);
+      layers.back()["class_information"] = information(routing.by_class, routing.classes);
+      layers.back()["position_information"] = information(routing.by_position, routing.positions);
+      if (routing.routed > 0) {
+        layers.back()["router_entropy"] =
+            static_cast<double>(routing.entropy) * kEntropyUnit / static_cast<double>(routing.routed);
+      }
     }
   }
   const json evaluation{{"images", images},

@@ -5,14 +5,23 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "config/field_list.h"
 #include "data/image_set.h"
 #include "model/input_batch.h"
+#include "moe/control_routing.h"
 #include "moe/model_file.h"
 #include "run/stage_graph.h"
 
 namespace moextract::stages {
 
-inline constexpr int kEvaluateVersion = 4;
+inline constexpr int kEvaluateVersion = 5;
+
+/// Which controls are evaluated beside the experts as they are.
+struct ControlParams {
+  bool random = false, oracle = false, best = false;
+  std::uint64_t seed = 1;  ///< of random routing
+};
+void describe(config::Section section, ControlParams& params);
 
 struct EvaluateInputs {
   const moe::LoadedModel& model;
@@ -20,6 +29,10 @@ struct EvaluateInputs {
   std::int64_t micro_batch = 8;
   model::BadImages bad_images = model::BadImages::stop;
   double max_bad_share = 0.0;
+  moe::Routing routing = moe::Routing::learnt;  ///< of layers with experts
+  const moe::LoadedModel* dense = nullptr;      ///< routing oracle and best
+  std::filesystem::path clusters;               ///< folder of the cluster stage; routing oracle
+  std::uint64_t seed = 1;                       ///< routing random
 };
 
 inline constexpr const char* kEvaluationFile =

@@ -4,15 +4,17 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <mutex>
 #include <optional>
 
 #include "core/error.h"
+#include "moe/expert_router.h"
 #include "moe/importance.h"
-#include "moe/router.h"
 #include "run/progress.h"
 #include "stages/cluster/cluster.h"
+#include "stages/moments/layer_router.h"
 #include "store/safetensors.h"
 
 namespace moextract::stages {
@@ -24,39 +26,45 @@ fs::path layer_path(const fs::path& folder, std::int64_t layer) {
   return folder / fmt::format("layer-{:03}.safetensors", layer);
 }
 
-/// The router of a layer: nearest centroid, as products with the centroids and a bias.
-struct Router {
-  at::Tensor keys, bias;
-};
+constexpr const char* kIdentityKey = "moextract.moments";
 
-Router nearest_centroid(const fs::path& clusters, std::int64_t layer) {
-  const fs::path path = layer_clusters_path(clusters, layer);
-  const model::WeightsFile file = model::load_weights(path);
-  const auto centroids = file.tensors.find("centroids");
-  if (centroids == file.tensors.end() || centroids->second.dim() != 2) {
-    fail(ExitCode::input, "{}: is not a file of the cluster stage: run `moextract cluster` again", path.string());
+moe::Extent extent_of(Products products) {
+  return products == Products::diagonal ? moe::Extent::diagonal : moe::Extent::full;
+}
+
+/// Mean and covariance (or variance) of each expert, under names that end in `of`.
+void put_moments(const moe::SecondMomentSums& sums, const std::string& of, model::TensorMap& tensors) {
+  std::vector<at::Tensor> means, spreads;
+  bool full = true;
+  for (std::int64_t e = 0; e < sums.experts(); ++e) {
+    const moe::SecondMoments m = sums.moments(e);
+    full = m.covariance.defined();
+    means.push_back(m.mean);
+    spreads.push_back(full ? m.covariance : m.variance);
   }
-  at::Tensor squares = centroids->second.to(at::kDouble).square().sum(1);
-  // Balanced clusters: a price for each is added to the squared distances.
-  if (const auto prices = file.tensors.find("prices"); prices != file.tensors.end())
-    squares = squares + prices->second.to(at::kDouble);
-  return {centroids->second, (-0.5 * squares).to(at::kFloat)};
+  tensors.emplace(of + "mean", at::stack(means));
+  tensors.emplace(of + (full ? "covariance" : "variance"), at::stack(spreads));
 }
 
 /// One pass over the images for a group of layers.
 class Pass {
  public:
   Pass(const MomentsParams& params, const MomentsInputs& inputs, run::Context& context, const model::Network& network,
-       std::vector<std::int64_t> layers)
-      : params_(params), inputs_(inputs), context_(context), network_(network), layers_(std::move(layers)) {
-    const std::int64_t hidden = inputs.model.description.vit.hidden;
-    for (const std::int64_t layer : layers_) {
-      routers_.push_back(nearest_centroid(inputs.clusters, layer));
-      const std::int64_t experts = routers_.back().keys.size(0) + 1;
-      sums_.push_back(std::make_unique<moe::SecondMomentSums>(experts, hidden));
-      if (params.importance) {
-        directions_.push_back(std::make_unique<moe::SecondMomentSums>(experts, inputs.model.description.vit.width));
-      }
+       std::vector<std::int64_t> layers, std::vector<LayerRouter> routers)
+      : params_(params),
+        inputs_(inputs),
+        context_(context),
+        network_(network),
+        layers_(std::move(layers)),
+        routers_(std::move(routers)),
+        prefix_(inputs.class_token_apart ? inputs.model.description.vit.prefix_tokens() : 0) {
+    const model::VitParams& vit = inputs.model.description.vit;
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      const std::int64_t experts = routers_[i].weights.experts() + (prefix_ > 0 ? 1 : 0);
+      sums_.push_back(std::make_unique<moe::SecondMomentSums>(experts, vit.hidden, extent_of(params.products)));
+      if (params.importance) directions_.push_back(std::make_unique<moe::SecondMomentSums>(experts, vit.width));
+      if (params.inputs) input_sums_.push_back(std::make_unique<moe::SecondMomentSums>(experts, vit.width));
+      routed_.push_back(std::make_unique<std::atomic<std::int64_t>>(0));
       gradient_.emplace_back(static_cast<std::size_t>(inputs.images.size()), 0.0);
     }
   }
@@ -89,6 +97,8 @@ class Pass {
     model::check_skipped(skipped, skipped_total, total, inputs_.max_bad_share);
     for (const auto& sums : sums_) sums->all_reduce(context_.comm);
     for (const auto& sums : directions_) sums->all_reduce(context_.comm);
+    for (const auto& sums : input_sums_) sums->all_reduce(context_.comm);
+    for (const auto& routed : routed_) *routed = context_.comm.all_reduce_value(routed->load(), comm::Reduction::sum);
     // Every picture's number stands on one rank, zero elsewhere: the sum over ranks is exact.
     for (std::vector<double>& gradient : gradient_)
       context_.comm.all_reduce(std::span<double>(gradient), comm::Reduction::sum);
@@ -98,15 +108,12 @@ class Pass {
   /// On one rank.
   void save(const fs::path& folder) const {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      std::vector<at::Tensor> means, covariances;
       const std::int64_t experts = sums_[i]->experts();
       at::Tensor count = at::empty({experts}, at::kLong), weight = at::empty({experts}, at::kDouble);
       for (std::int64_t e = 0; e < experts; ++e) {
         const moe::SecondMoments m = sums_[i]->moments(e);
         count.data_ptr<std::int64_t>()[e] = m.count;
         weight.data_ptr<double>()[e] = m.weight;
-        means.push_back(m.mean);
-        covariances.push_back(m.covariance);
       }
       const std::int64_t views = params_.flip ? 2 : 1;
       double gradient = 0;
@@ -118,22 +125,23 @@ class Pass {
       }
       at::Tensor mean_gradient = at::full(
           {1}, gradient / static_cast<double>(std::max<std::int64_t>(inputs_.images.size(), 1) * views), at::kDouble);
-      model::TensorMap tensors{{"router.weight", routers_[i].keys},
-                               {"router.bias", routers_[i].bias},
-                               {"count", count},
-                               {"weight", weight},
-                               {"mean", at::stack(means)},
-                               {"covariance", at::stack(covariances)},
-                               {"mean_gradient", mean_gradient}};
+      model::TensorMap tensors{{"count", count}, {"weight", weight}, {"mean_gradient", mean_gradient}};
+      moe::put_router("", routers_[i].weights, tensors);
+      tensors["router.facts"] = at::tensor({routers_[i].weights.temperature, routers_[i].agreement}, at::kDouble);
+      tensors["routed_tokens"] = at::full({1}, routed_[i]->load(), at::kLong);
+      put_moments(*sums_[i], "", tensors);
+      if (!input_sums_.empty()) put_moments(*input_sums_[i], "x_", tensors);
       if (!directions.empty()) tensors.emplace("gradient_directions", at::stack(directions));
-      model::save_weights(layer_path(folder, layers_[i]), tensors, {});
+      const json said{{"model", inputs_.identity},
+                      {"tap", load_layer_clusters(inputs_.clusters, layers_[i]).summary.value("tap", std::string())}};
+      model::save_weights(layer_path(folder, layers_[i]), tensors, {{kIdentityKey, said.dump()}});
     }
   }
 
  private:
   std::vector<std::string> add_images(std::int64_t first, std::int64_t count) {
     const model::ModelDescription& description = inputs_.model.description;
-    const std::int64_t prefix = description.vit.prefix_tokens();
+    const std::int64_t prefix = description.vit.prefix_tokens();  // importance is relative to patches in any case
     const model::InputBatch batch =
         model::load_batch(inputs_.images, description.preprocess, first, count, inputs_.bad_images);
     if (batch.index.empty()) return batch.skipped;
@@ -156,8 +164,16 @@ class Pass {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const moe::CalibrationTrace& trace = traces[static_cast<std::size_t>(layers_[i])];
       const std::int64_t tokens = trace.x.size(1), d = trace.x.size(2);
-      const at::Tensor expert = moe::route_linear(trace.x.reshape({-1, d}), routers_[i].keys, routers_[i].bias);
-      expert.view({-1, tokens}).narrow(1, 0, prefix).fill_(routers_[i].keys.size(0));
+      const at::Tensor x = trace.x.reshape({-1, d});
+      const moe::RouterWeights& router = routers_[i].weights;
+      moe::Choice choice = moe::choose_experts(router, x);
+      const std::int64_t m = choice.expert.size(1);
+      if (prefix_ > 0) {
+        choice.expert.view({-1, tokens, m}).narrow(1, 0, prefix_).fill_(-1);
+        choice.expert.view({-1, tokens, m}).narrow(1, 0, prefix_).select(2, 0).fill_(router.experts());
+        choice.gate.view({-1, tokens, m}).narrow(1, 0, prefix_).fill_(1);
+      }
+      *routed_[i] += trace.x.size(0) * (tokens - prefix_);
       at::Tensor weight = at::ones({trace.x.size(0), tokens});
       if (trace.gradient.defined()) {
         const at::Tensor g = trace.g();
@@ -166,9 +182,17 @@ class Pass {
         for (std::size_t n = 0; n < index.size(); ++n) {
           gradient_[i][static_cast<std::size_t>(index[n])] += mean.const_data_ptr<double>()[n];
         }
-        directions_[i]->add(moe::gradient_directions(trace.gradient).reshape({-1, d}), expert, weight.reshape(-1));
       }
-      sums_[i]->add(trace.h.reshape({-1, trace.h.size(2)}), expert, weight.reshape(-1));
+      const at::Tensor directions =
+          trace.gradient.defined() ? moe::gradient_directions(trace.gradient).reshape({-1, d}) : at::Tensor();
+      for (std::int64_t slot = 0; slot < m; ++slot) {
+        const at::Tensor expert = choice.expert.select(1, slot).contiguous();
+        at::Tensor share = weight.reshape(-1);
+        if (m > 1) share = share * choice.gate.select(1, slot);
+        if (directions.defined()) directions_[i]->add(directions, expert, share);
+        sums_[i]->add(trace.h.reshape({-1, trace.h.size(2)}), expert, share);
+        if (!input_sums_.empty()) input_sums_[i]->add(x, expert, share);
+      }
     }
   }
 
@@ -177,14 +201,23 @@ class Pass {
   run::Context& context_;
   const model::Network& network_;
   std::vector<std::int64_t> layers_;
-  std::vector<Router> routers_;
-  std::vector<std::unique_ptr<moe::SecondMomentSums>> sums_, directions_;  // of hidden values; of gradients
-  std::vector<std::vector<double>> gradient_;                              // [layer][image]
+  std::vector<LayerRouter> routers_;
+  std::int64_t prefix_;  // tokens of each image that are not routed
+  std::vector<std::unique_ptr<moe::SecondMomentSums>> sums_, directions_, input_sums_;  // of h; of gradients; of x
+  std::vector<std::unique_ptr<std::atomic<std::int64_t>>> routed_;                      // tokens that were routed
+  std::vector<std::vector<double>> gradient_;                                           // [layer][image]
 };
 
 }  // namespace
 
 void describe(config::Section section, MomentsParams& p) {
+  section.add_enum<Products>(
+      "products", p.products,
+      {{"automatic", Products::automatic, "full where the choice of neurons or the fit of output weights needs it"},
+       {"full", Products::full, "all products of two hidden values: full second moments"},
+       {"diagonal", Products::diagonal, "squares alone: means and variances"}},
+      "Which second moments of h are summed");
+  section.add("inputs", &p.inputs, "Sum full second moments of the MLP's input x, too");
   section.add("importance", &p.importance,
               "Weigh each token by the gradient of the model's own log-likelihood with respect to the MLP's output");
   section.add("flip", &p.flip, "Use each image mirrored, too: twice the tokens for twice the time");
@@ -200,9 +233,11 @@ void describe(config::Section section, MomentsParams& p) {
   section.add("seed", &p.seed, "Seed of the classes drawn from the model's softmax");
 }
 
-double moment_bytes(std::int64_t k, std::int64_t hidden, std::int64_t width) {
-  const auto sums = [](double n) { return n * (n + 1) / 2 + n + 2; };
-  return static_cast<double>(k + 1) * (sums(static_cast<double>(hidden)) + sums(static_cast<double>(width))) * 8.0;
+double moment_bytes(const MomentsParams& params, std::int64_t k, std::int64_t hidden, std::int64_t width) {
+  double bytes = moe::moment_sum_bytes(hidden, extent_of(params.products));
+  if (params.importance) bytes += moe::moment_sum_bytes(width, moe::Extent::full);
+  if (params.inputs) bytes += moe::moment_sum_bytes(width, moe::Extent::full);
+  return static_cast<double>(k + 1) * bytes;
 }
 
 LayerMoments load_layer_moments(const fs::path& folder, std::int64_t layer) {
@@ -215,16 +250,41 @@ LayerMoments load_layer_moments(const fs::path& folder, std::int64_t layer) {
     return found->second;
   };
   LayerMoments moments;
-  moments.keys = get("router.weight");
-  moments.key_bias = get("router.bias");
+  static_cast<void>(get("router.weight"));
+  moments.router = moe::get_router("", file.tensors);
+  const at::Tensor facts = get("router.facts").to(at::kDouble);
+  moments.router.temperature = facts[0].item<double>();
+  moments.agreement = facts[1].item<double>();
   moments.mean_gradient = get("mean_gradient").item<double>();
-  const at::Tensor count = get("count"), weight = get("weight"), mean = get("mean"), covariance = get("covariance");
-  if (count.numel() != moments.keys.size(0) + 1 || covariance.dim() != 3 || covariance.size(0) != count.numel()) {
+  const bool full = file.tensors.contains("covariance");
+  const at::Tensor count = get("count"), weight = get("weight"), mean = get("mean"),
+                   spread = get(full ? "covariance" : "variance");
+  const std::int64_t experts = count.numel(), k = moments.k();
+  moments.prefix_apart = experts == k + 1;
+  if ((experts != k && experts != k + 1) || spread.dim() != (full ? 3 : 2) || spread.size(0) != experts ||
+      mean.dim() != 2 || mean.size(0) != experts || spread.size(1) != mean.size(1)) {
     fail(ExitCode::input, "{}: its tensors do not fit together: run the moments stage again", path.string());
   }
-  for (std::int64_t e = 0; e < count.numel(); ++e) {
-    moments.experts.push_back({count[e].item<std::int64_t>(), weight[e].item<double>(), mean[e].to(at::kDouble),
-                               covariance[e].to(at::kDouble)});
+  for (std::int64_t e = 0; e < experts; ++e) {
+    moe::SecondMoments m;
+    m.count = count[e].item<std::int64_t>();
+    m.weight = weight[e].item<double>();
+    m.mean = mean[e].to(at::kDouble);
+    if (full) m.covariance = spread[e].to(at::kDouble);
+    m.variance = full ? m.covariance.diagonal().clamp_min(0) : spread[e].to(at::kDouble);
+    moments.experts.push_back(std::move(m));
+  }
+  // Shares of all tokens of the layer: routed ones as they were dealt (to several experts, perhaps), and the prefix.
+  const double routed = static_cast<double>(get("routed_tokens").item<std::int64_t>());
+  const double prefix = moments.prefix_apart ? static_cast<double>(moments.experts.back().count) : 0.0;
+  for (const moe::SecondMoments& m : moments.experts)
+    moments.token_share.push_back(routed + prefix > 0 ? static_cast<double>(m.count) / (routed + prefix) : 0.0);
+  if (const auto said = file.metadata.find(kIdentityKey); said != file.metadata.end()) {
+    const json facts_said = json::parse(said->second, nullptr, false);
+    if (facts_said.is_object()) {
+      moments.identity = facts_said.value("model", std::string());
+      moments.tap = facts_said.value("tap", std::string());
+    }
   }
   if (const auto found = file.tensors.find("gradient_directions"); found != file.tensors.end()) {
     moments.directions = found->second.to(at::kDouble);
@@ -256,20 +316,21 @@ json gather_moments(const MomentsParams& params, const MomentsInputs& inputs, ru
   context.comm.broadcast(std::span<std::int64_t>(&count, 1));
   missing.resize(static_cast<std::size_t>(count));
   context.comm.broadcast(std::span<std::int64_t>(missing));
-  std::int64_t k = 0;  // the largest: a layer's k may be its own
-  context.comm.together([&] {
-    for (const std::int64_t layer : missing) k = std::max(k, load_layer_clusters(inputs.clusters, layer).k);
-  });
-  const auto per_pass = static_cast<std::size_t>(
-      std::max(1.0, std::floor(params.memory_gb * 1e9 / moment_bytes(k, vit.hidden, vit.width))));
+  const std::vector<LayerRouter> routers =
+      fit_layer_routers(inputs.router, missing, inputs.clusters, inputs.shards, context);
   std::int64_t passes = 0, skipped = 0;
-  for (std::size_t first = 0; first < missing.size(); first += per_pass, ++passes) {
-    const std::size_t last = std::min(missing.size(), first + per_pass);
+  for (std::size_t first = 0, last = 0; first < missing.size(); first = last, ++passes) {
+    double bytes = 0;
+    for (last = first; last < missing.size(); ++last) {
+      bytes += moment_bytes(params, routers[last].weights.experts(), vit.hidden, vit.width);
+      if (last > first && bytes > params.memory_gb * 1e9) break;
+    }
     std::optional<Pass> pass;
     context.comm.together([&] {
+      const auto from = static_cast<std::ptrdiff_t>(first), to = static_cast<std::ptrdiff_t>(last);
       pass.emplace(params, inputs, context, *network,
-                   std::vector<std::int64_t>(missing.begin() + static_cast<std::ptrdiff_t>(first),
-                                             missing.begin() + static_cast<std::ptrdiff_t>(last)));
+                   std::vector<std::int64_t>(missing.begin() + from, missing.begin() + to),
+                   std::vector<LayerRouter>(routers.begin() + from, routers.begin() + to));
     });
     skipped = pass->run();
     context.comm.together([&] {

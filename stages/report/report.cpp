@@ -108,11 +108,13 @@ class ResultsBuilder {
   }
 
   std::string label(const VariantNode& variant) const {
-    const std::string tuned = variant.finetuned ? ", fine-tuned" : "";
+    std::string tuned = variant.finetuned ? ", fine-tuned" : "";
+    if (variant.routing == moe::Routing::random) tuned = ", random routing";
+    if (variant.routing == moe::Routing::oracle) tuned = ", oracle routing";
+    if (variant.routing == moe::Routing::best) tuned = ", best expert each token";
     if (variant.method == "dense") return "Dense";
     if (variant.method == "vbp") return "VBP" + tuned;
-    const bool fitted = pipeline_.config().assemble.method == Method::least_squares;
-    return fmt::format("{}, {}{}", fitted ? "Fitted experts" : "Experts", experts_text(), tuned);
+    return fmt::format("{}, {}{}", variant.method == "fitted" ? "Fitted experts" : "Experts", experts_text(), tuned);
   }
 
   /// "k = 8", or what chose the number of experts.
@@ -140,7 +142,7 @@ class ResultsBuilder {
       for (std::size_t l = 0; l < layers.size(); ++l) {
         if (!evaluated) continue;
         layers[l]["token_share"] = measured[l]["token_share"];
-        for (const char* name : {"usage_entropy", "class_information"}) {
+        for (const char* name : {"usage_entropy", "router_entropy", "class_information", "position_information"}) {
           if (measured[l].contains(name)) layers[l][name] = measured[l][name];
         }
         layers[l]["active_share"] = measured[l]["active_neurons"].get<double>() / layers[l]["hidden"].get<double>();

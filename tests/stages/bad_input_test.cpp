@@ -3,11 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <fstream>
+#include <functional>
 
+#include "comm/backends.h"
 #include "model/vit.h"
+#include "run/log.h"
 #include "run/run_folder.h"
+#include "stages/assemble/fit_experts.h"
 #include "tests/stages/small_run.h"
 
 namespace moextract::stages::test {
@@ -105,7 +110,125 @@ TEST(BadInput, TargetsThatCannotBeMetNameTheNearest) {
                [&] { run_stages(small.config({"assemble.target_macs=0.01"}), 1, 1, {"assemble"}); });
   expect_error(ExitCode::config, {"target_active", "target_macs"},
                [&] { run_stages(small.config({"assemble.target_active=0.5"}), 1, 1, {"assemble"}); });
-  expect_error(ExitCode::config, {"cluster.tap"}, [&] { Pipeline(small.config({"assemble.method=least_squares"})); });
+  expect_error(ExitCode::config, {"assemble.target_parameters", "0.01", "smallest"}, [&] {
+    run_stages(
+        small.config({"assemble.target_macs=null", "assemble.target_parameters=0.01", "assemble.method=least_squares"}),
+        2, 1, {"assemble"});
+  });
+}
+
+TEST(BadInput, ChoicesThatDoNotGoTogether) {
+  const SmallRun small;
+  const auto expect = [&](const std::vector<std::string>& settings, const std::vector<std::string>& parts) {
+    expect_error(ExitCode::config, parts, [&] { Pipeline(small.config(settings)); });
+  };
+  expect({"assemble.storage=own_output"}, {"assemble.storage", "own_output", "least_squares"});
+  expect({"assemble.storage=low_rank"}, {"assemble.storage", "low_rank", "least_squares"});
+  expect({"assemble.score=elimination", "assemble.statistics=recorded"}, {"assemble.statistics", "streamed"});
+  expect({"assemble.compensation=least_squares", "assemble.statistics=recorded"}, {"assemble.statistics", "streamed"});
+  expect({"router.class_token=dense"}, {"router.class_token", "assemble.statistics"});
+  expect({"router.kind=random", "router.top_k=2"}, {"router.top_k"});
+  expect({"assemble.target_macs=null", "assemble.budget=threshold"}, {"budget", "target_macs"});
+  expect({"assemble.method=least_squares", "assemble.target_macs=null"}, {"budget", "target_active"});
+}
+
+/// The moments stage's file of the first layer, changed before the assembly.
+void with_moments(const SmallRun& small, const std::vector<std::string>& settings,
+                  const std::function<void(LayerMoments&)>& change, ExitCode code,
+                  const std::vector<std::string>& parts) {
+  const RunConfig config = small.config(settings);
+  const auto folders = run_stages(config, 1, 1, {"moments"});
+  const Pipeline pipeline(config);
+  const AssemblyChoices choices = settle(config.assemble, config.router, true);
+  const moe::LoadedModel model = moe::load_model(small.weights_file(), std::nullopt);
+  comm::run_threads(2, [&](comm::Communicator& comm) {
+    Workers workers(1, [] { at::set_num_threads(1); });
+    run::Context context{comm, workers, run::make_logger(1, 2, false)};
+    const AssembleInputs inputs{model, {}, {}, folders.at("moments"), "the model"};
+    const MomentsOf moments = [&](std::int64_t layer) {
+      LayerMoments m = load_layer_moments(folders.at("moments"), layer);
+      m.identity = "the model";
+      change(m);
+      return m;
+    };
+    model::TensorMap tensors = model.tensors;
+    if (parts.empty()) {
+      fit_experts(choices, inputs, moments, context, tensors);
+      for (const auto& [name, tensor] : tensors)
+        EXPECT_TRUE(!tensor.is_floating_point() || at::isfinite(tensor).all().item<bool>()) << name;
+    } else {
+      try {
+        fit_experts(choices, inputs, moments, context, tensors);
+        ADD_FAILURE() << "no error";
+      } catch (const UserError& error) {
+        EXPECT_EQ(error.code(), code);
+        for (const std::string& part : parts)
+          EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+      }
+    }
+  });
+}
+
+const std::vector<std::string> kFitted{"assemble.method=least_squares", "assemble.storage=own_output", "cluster.tap=x",
+                                       "moments.micro_batch=4"};
+
+TEST(BadInput, StatisticsThatAreNotTheModels) {
+  const SmallRun small;
+  with_moments(small, kFitted, [](LayerMoments& m) { m.identity = "another"; }, ExitCode::input,
+               {"another model", "another instead of the model"});
+  with_moments(small, kFitted,
+               [](LayerMoments& m) {
+                 m.router.keys = at::zeros({3, 5});
+               },
+               ExitCode::input, {"another model", "5 inputs"});
+  with_moments(small, kFitted,
+               [](LayerMoments& m) {
+                 for (moe::SecondMoments& e : m.experts) e.covariance = at::Tensor();
+               },
+               ExitCode::input, {"moments.products", "full"});
+  with_moments(small, kFitted,
+               [](LayerMoments& m) {
+                 m.prefix_apart = false;
+                 m.experts.pop_back();
+               },
+               ExitCode::input, {"router.class_token"});
+}
+
+TEST(BadInput, SingularAndEmptyStatisticsAreDefined) {
+  const SmallRun small;
+  const auto singular = [](LayerMoments& m) {
+    for (moe::SecondMoments& e : m.experts) {
+      e.covariance = at::ones_like(e.covariance);  // of rank one
+      e.variance = at::ones_like(e.variance);
+    }
+  };
+  with_moments(small, kFitted, singular, ExitCode::ok, {});
+  const auto emptied = [](LayerMoments& m) {
+    moe::SecondMoments& e = m.experts.front();
+    e = {0, 0.0, at::zeros_like(e.mean), at::zeros_like(e.covariance), at::zeros_like(e.variance)};
+    m.token_share[1] += m.token_share[0];
+    m.token_share[0] = 0;
+  };
+  with_moments(small, kFitted, emptied, ExitCode::ok, {});
+  std::vector<std::string> with_minimum = kFitted;
+  with_minimum.push_back("assemble.min_tokens=100000");
+  with_moments(small, with_minimum, emptied, ExitCode::ok, {});
+}
+
+TEST(BadInput, ShardsOfAnotherModelAndAnUnrecordedTap) {
+  const SmallRun small;
+  const RunConfig config = small.config({});
+  const auto folders = run_stages(config, 1, 1, {"cluster"});
+  const moe::LoadedModel model = moe::load_model(small.weights_file(), std::nullopt);
+  comm::run_threads(1, [&](comm::Communicator& comm) {
+    Workers workers(1, [] { at::set_num_threads(1); });
+    run::Context context{comm, workers, run::make_logger(1, 1, false)};
+    const AssembleInputs inputs{
+        model, shard_paths(folders.at("collect"), 60, config.collect), folders.at("cluster"), {}, "another hash"};
+    expect_error(ExitCode::input, {"another model", "another hash"}, [&] {
+      assemble_experts(settle(config.assemble, config.router, true), inputs, context, small.file("assembled"));
+    });
+  });
 }
 
 TEST(BadInput, StagesWithoutWhatTheyNeed) {
@@ -153,8 +276,9 @@ TEST(BadInput, AFolderOfAnotherConfigurationIsLeftAlone) {
   const std::filesystem::path folder = small.file("run");
   run::claim_run_folder(folder, Pipeline(small.config({})).identity(), nlohmann::json::object());
   run::claim_run_folder(folder, Pipeline(small.config({})).identity(), nlohmann::json::object());
-  expect_error(ExitCode::conflict, {"cluster.k", "3 there", "5 now", "run.folder"},
-               [&] { run::claim_run_folder(folder, Pipeline(small.config({"cluster.k=5"})).identity(), nlohmann::json::object()); });
+  expect_error(ExitCode::conflict, {"cluster.k", "3 there", "5 now", "run.folder"}, [&] {
+    run::claim_run_folder(folder, Pipeline(small.config({"cluster.k=5"})).identity(), nlohmann::json::object());
+  });
 }
 
 }  // namespace

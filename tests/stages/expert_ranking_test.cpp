@@ -8,8 +8,10 @@
 #include <set>
 
 #include "core/error.h"
+#include "model/vit.h"
 #include "moe/elimination.h"
 #include "moe/index_tensor.h"
+#include "stages/assemble/expert_budget.h"
 #include "stages/assemble/expert_ranking.h"
 
 namespace moextract::stages::test {
@@ -25,13 +27,16 @@ at::Tensor rows_of(std::int64_t n, std::int64_t columns, double seed) {
 
 LayerMoments example() {
   LayerMoments moments;
-  moments.keys = at::zeros({kExperts, kWidth});
+  moments.router.keys = at::zeros({kExperts, kWidth});
+  moments.prefix_apart = true;
   std::vector<at::Tensor> directions;
   for (std::int64_t e = 0; e <= kExperts; ++e) {
     const at::Tensor rows = at::mm(rows_of(200, kHidden, static_cast<double>(e)), rows_of(kHidden, kHidden, 77.0 + e));
     const at::Tensor centred = rows - rows.mean(0);
+    const at::Tensor covariance = at::mm(centred.t(), centred) / 200;
     moments.experts.push_back(
-        {100 * (e + 1), 90.0 * (static_cast<double>(e) + 1), rows.mean(0), at::mm(centred.t(), centred) / 200});
+        {100 * (e + 1), 90.0 * (static_cast<double>(e) + 1), rows.mean(0), covariance, covariance.diagonal().clone()});
+    moments.token_share.push_back(0.1 * static_cast<double>(e + 1));
     at::Tensor g = rows_of(50, kWidth, 5.0 + static_cast<double>(e));
     g = g / g.square().sum(1, true).sqrt();
     directions.push_back(at::mm(g.t(), g) / 50);
@@ -75,13 +80,74 @@ TEST(PooledMoments, KeepTheOwnShareByTokens) {
   EXPECT_TRUE(at::equal(same.experts[0].covariance, before.experts[0].covariance));
 }
 
+TEST(PooledMoments, StandInForExpertsWithTooFewTokens) {
+  const LayerMoments before = example();
+  LayerMoments after = example();
+  EXPECT_EQ(pool_covariances(after, 0, 150), 1) << "the first expert has 100";
+  const moe::SecondMoments pooled = pooled_moments(before);
+  EXPECT_LT((after.experts[0].covariance - pooled.covariance).abs().max().item<double>(), 1e-12);
+  EXPECT_LT((after.experts[0].variance - pooled.variance).abs().max().item<double>(), 1e-12);
+  EXPECT_TRUE(at::equal(after.experts[0].mean, before.experts[0].mean)) << "its own tokens still say where it is";
+  EXPECT_TRUE(at::equal(after.experts[1].covariance, before.experts[1].covariance));
+}
+
+TEST(Budget, IsMetByEveryRuleAndStorageAsTheSlowCountSaysIt) {
+  const model::VitParams vit{.image_size = 8,
+                             .patch_size = 2,
+                             .channels = 1,
+                             .width = kWidth,
+                             .depth = 3,
+                             .heads = 1,
+                             .hidden = kHidden,
+                             .classes = 4};
+  const model::Vit dense(vit, model::initial_vit_tensors(vit, 1));
+  const at::Tensor w = rows_of(kWidth, kHidden, 3);
+  Workers workers(1, {});
+  for (const moe::Storage storage : {moe::Storage::shared, moe::Storage::own_output, moe::Storage::separate}) {
+    for (const moe::Budget rule : {moe::Budget::score_share, moe::Budget::threshold, moe::Budget::layer_share}) {
+      AssembleParams params;
+      params.method = Method::least_squares;
+      params.storage = storage;
+      params.budget = rule;
+      params.target_active = 0.7;
+      params.min_neurons = 1;
+      const AssemblyChoices choices = settle(params, {}, true);
+      const std::vector<std::int64_t> layers{0, 2};
+      std::vector<ExpertRanking> rankings;
+      for (const std::int64_t layer : layers) {
+        LayerMoments moments = example();
+        for (moe::SecondMoments& m : moments.experts) m.covariance = m.covariance * static_cast<double>(layer + 1);
+        rankings.push_back(rank_experts(choices.params, layer, moments, w, {}, false, workers));
+      }
+      ExpertBudget budget(choices, vit, dense, model::count_parameters(model::initial_vit_tensors(vit, 1)), layers,
+                          rankings, {});
+      const std::vector<LayerSizes> sizes = budget.choose();
+      double macs = dense.other_macs() + 17 * 2.0 * kWidth * kHidden;  // the layer between stays dense
+      for (std::size_t i = 0; i < 2; ++i) {
+        std::set<std::int64_t> unite;
+        for (const auto& set : budget.neurons(i, sizes[i])) unite.insert(set.begin(), set.end());
+        const std::vector<double> share{0.1, 0.2, 0.3, 0.4};
+        const double prefix = storage == moe::Storage::shared ? static_cast<double>(unite.size()) : kHidden;
+        double active = share[3] * prefix;
+        for (std::size_t e = 0; e < 3; ++e) active += share[e] * static_cast<double>(sizes[i][e]);
+        macs += 17 * (2.0 * kWidth * active + 0.6 * 3 * kWidth);
+      }
+      EXPECT_NEAR(budget.macs(sizes), macs, 1e-6);
+      EXPECT_LE(budget.active_share(sizes), 0.7 * (1 + 1e-12));
+      EXPECT_GT(budget.active_share(sizes), 0.55);
+    }
+  }
+}
+
 TEST(RankExperts, WithoutACutIsTheEliminationOfEachExpert) {
   const LayerMoments moments = example();
   const at::Tensor w = rows_of(kWidth, kHidden, 3);
   Workers workers(2, {});
   AssembleParams params;
+  params.score = moe::Score::elimination;
+  params.compensation = moe::Compensation::least_squares;
   params.fisher = 0.5;
-  const ExpertRanking ranking = rank_experts(params, moments, w, {}, workers);
+  const ExpertRanking ranking = rank_experts(params, 0, moments, w, {}, false, workers);
   ASSERT_EQ(ranking.k, kExperts);
   for (std::int64_t e = 0; e < kExperts; ++e) {
     const moe::EliminationOrder order =
@@ -96,7 +162,10 @@ TEST(RankExperts, AfterACutRanksWhatIsLeftAndNothingElse) {
   const at::Tensor w = rows_of(kWidth, kHidden, 3);
   const std::vector<std::int64_t> unite{1, 2, 5, 8, 9, 13, 20, 23};
   Workers workers(1, {});
-  const ExpertRanking ranking = rank_experts({}, moments, w, unite, workers);
+  AssembleParams params;
+  params.score = moe::Score::elimination;
+  params.compensation = moe::Compensation::least_squares;
+  const ExpertRanking ranking = rank_experts(params, 0, moments, w, unite, false, workers);
   for (std::int64_t e = 0; e < kExperts; ++e) {
     const at::Tensor row = ranking.order.select(0, e).contiguous();
     std::vector<std::int64_t> left(row.const_data_ptr<std::int64_t>(),

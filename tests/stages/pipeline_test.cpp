@@ -29,6 +29,33 @@ const std::vector<std::string> kFitted{
     "assemble.method=least_squares", "assemble.storage=own_output", "cluster.tap=x",
     "model.short_last_block=true",   "moments.micro_batch=4",       "finetune.steps=2"};
 
+/// Experts of hidden values, several a token, chosen by a small MLP; the class token has its own.
+const std::vector<std::string> kMixed{"assemble.compensation=least_squares",
+                                      "assemble.storage=low_rank",
+                                      "assemble.rank=2",
+                                      "assemble.score=weighted_variance",
+                                      "assemble.budget=layer_share",
+                                      "router.kind=mlp",
+                                      "router.steps=20",
+                                      "router.hidden=4",
+                                      "router.top_k=2",
+                                      "router.tau=0.5",
+                                      "router.class_token=own",
+                                      "moments.importance=false",
+                                      "moments.memory_gb=0.01",
+                                      "moments.micro_batch=4",
+                                      "finetune.steps=2"};
+
+/// Means and variances of all tokens; layers weighed by what compressing them does.
+const std::vector<std::string> kTried{
+    "assemble.statistics=streamed", "assemble.budget=sensitivity", "assemble.sensitivity_images=10",
+    "assemble.storage=separate",    "router.kind=linear",          "router.class_token=routed",
+    "moments.inputs=true",          "moments.micro_batch=4",       "finetune.steps=2"};
+
+/// Static pruning.
+const std::vector<std::string> kStatic{"assemble.method=least_squares", "cluster.k=1", "router.class_token=routed",
+                                       "moments.micro_batch=4", "finetune.steps=2"};
+
 class AnyRanks : public testing::TestWithParam<std::vector<std::string>> {};
 
 TEST_P(AnyRanks, GiveTheSameBytes) {
@@ -49,10 +76,11 @@ TEST_P(AnyRanks, GiveTheSameBytes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Pipelines, AnyRanks,
-    testing::Values(std::vector<std::string>{},
-                    std::vector<std::string>{"assemble.storage=separate", "cluster.spherical=true"}, kFitted));
+INSTANTIATE_TEST_SUITE_P(Pipelines, AnyRanks,
+                         testing::Values(std::vector<std::string>{},
+                                         std::vector<std::string>{"assemble.storage=separate",
+                                                                  "cluster.spherical=true"},
+                                         kFitted, kMixed, kTried, kStatic));
 
 TEST(Pipeline, FindsFinishedStagesAndMakesOnlyWhatASettingChanges) {
   const SmallRun small;
@@ -79,7 +107,15 @@ TEST(Pipeline, ADamagedArtefactIsMadeAgain) {
 
 TEST(Pipeline, BudgetsAreMetAndStatedTruthfully) {
   const SmallRun small;
-  for (const std::vector<std::string>& extra : {std::vector<std::string>{}, kFitted}) {
+  const auto with = [](std::vector<std::string> settings, std::initializer_list<const char*> more) {
+    settings.insert(settings.end(), more.begin(), more.end());
+    return settings;
+  };
+  for (const std::vector<std::string>& extra :
+       {std::vector<std::string>{}, kFitted, kMixed, kTried, with(kFitted, {"router.kind=cosine", "cluster.tap=h"}),
+        with(kFitted, {"cluster.k=1", "router.class_token=routed", "assemble.budget=layer_share"}),
+        with(kFitted, {"router.kind=random", "assemble.score=random"}),
+        with({}, {"assemble.budget=threshold", "assemble.score=mean", "router.kind=nearest"})}) {
     std::vector<std::string> settings = extra;
     settings.insert(settings.end(), {"finetune.enabled=false", "run.name=budget"});
     const RunConfig config = small.config(settings);
@@ -88,7 +124,7 @@ TEST(Pipeline, BudgetsAreMetAndStatedTruthfully) {
                vbp = read_json(folders.at("assemble/vbp") / kAssemblyFile);
     const double dense = experts["dense_macs_per_image"], macs = experts["macs_per_image"];
     EXPECT_LE(macs, 0.8 * dense * (1 + 1e-12));
-    EXPECT_GT(macs, 0.7 * dense) << "a budget should be used";
+    EXPECT_GT(macs, 0.7 * dense) << "a budget should be used: " << experts["choices"].dump();
     EXPECT_LE(vbp["macs_per_image"].get<double>(), macs * (1 + 1e-12));
     EXPECT_NEAR(vbp["macs_per_image"].get<double>(), macs, 2.0 * 16 * 17 + 1) << "within one neuron of the experts";
 
@@ -107,11 +143,19 @@ TEST(Pipeline, BudgetsAreMetAndStatedTruthfully) {
       }
       const moe::LayerSummary summary = moe::summarise_layer(layer, model.tensors);
       const bool prefix = facts.value("prefix_expert", false);
+      if (facts["kind"] == "pruned") {
+        count += kept * 2 * d * static_cast<double>(summary.union_size);
+        continue;
+      }
       for (std::size_t e = 0; e < summary.sizes.size(); ++e) {
         count += kept * facts["token_share"][e].get<double>() * 2 * d * static_cast<double>(summary.sizes[e]);
       }
-      const double keys = static_cast<double>(summary.k - (prefix ? 1 : 0));
-      count += (prefix ? kept - 1 : kept) * keys * d;
+      const std::string mlp = "blocks." + std::to_string(layer) + ".mlp.";
+      double router = static_cast<double>(model.tensors.at(mlp + "router.weight").numel());
+      if (model.tensors.contains(mlp + "router.hidden.weight"))
+        router += static_cast<double>(model.tensors.at(mlp + "router.hidden.weight").numel());
+      if (model.tensors.contains(mlp + "router.random")) router = 0;
+      count += (prefix ? kept - 1 : kept) * router;
     }
     count += 16 * 4;
     EXPECT_NEAR(count, macs, 1e-6 * macs);

@@ -67,11 +67,11 @@ TEST_F(SweepPlan, ConstraintsSeeDefaultsAndTheBase) {
 
 TEST_F(SweepPlan, AMistakeOfOneRunIsNamedWithItsSettings) {
   try {
-    plan("grid:\n  assemble.method: [variance, least_squares]\n");
+    plan("grid:\n  assemble.storage: [shared, own_output]\n");
     ADD_FAILURE() << "nothing was thrown";
   } catch (const UserError& error) {
     EXPECT_EQ(error.code(), ExitCode::config);
-    EXPECT_NE(std::string(error.what()).find("the run with assemble.method=least_squares: cluster.tap: "),
+    EXPECT_NE(std::string(error.what()).find("the run with assemble.storage=own_output: assemble.storage: "),
               std::string::npos)
         << error.what();
   }

@@ -65,12 +65,12 @@ TEST(Assembler, MeanShiftKeepsTheMeanOutputOfACluster) {
   for (const Storage storage : {Storage::shared, Storage::separate}) {
     TensorMap tensors = dense;
     assemble_experts(0, m, sets, storage, Compensation::mean_shift, tensors);
-    const at::Tensor answer = ExpertMlp(0, tensors).forward(x, nullptr);
+    const at::Tensor answer = make_mlp(0, tensors)->forward(x, nullptr);
     EXPECT_LT(largest_difference(answer.mean(0), dense_answer(x).mean(0)), 1e-5);
     EXPECT_GT(largest_difference(answer, dense_answer(x)), 0.05) << "single rows do differ";
     TensorMap without = dense;
     assemble_experts(0, m, sets, storage, Compensation::none, without);
-    EXPECT_GT(largest_difference(ExpertMlp(0, without).forward(x, nullptr).mean(0), dense_answer(x).mean(0)), 0.01);
+    EXPECT_GT(largest_difference(make_mlp(0, without)->forward(x, nullptr).mean(0), dense_answer(x).mean(0)), 0.01);
   }
   TensorMap pruned = dense;
   prune_layer(0, m, sets[0], Compensation::mean_shift, pruned);

@@ -38,6 +38,37 @@ std::vector<double> naive(const TensorMap& t, const at::Tensor& token, std::int6
   return y;
 }
 
+TEST(ExpertMlp, ALowRankCorrectionIsAddedToTheSharedMatrix) {
+  const at::Tensor x = random_tensor("x", {2, 11, kWidth});
+  TensorMap tensors = expert_tensors(kSets, Storage::shared), own = tensors;
+  const at::Tensor left = random_tensor("left", {3, kWidth, 2}), right = random_tensor("right", {2, 10});
+  tensors[kPrefix + "experts.low_rank.left"] = left;
+  tensors[kPrefix + "experts.low_rank.right"] = right;
+  const at::Tensor rows = tensors.at(kPrefix + "experts.rows").to(at::kLong);
+  at::Tensor each = own.at(kPrefix + "fc2.weight").index_select(1, rows).clone();
+  for (std::int64_t entry = 0, e = 0; entry < 10; ++entry) {
+    while (entry >= own.at(kPrefix + "experts.offsets")[e + 1].item<int>()) ++e;
+    each.select(1, entry).add_(at::mv(left[e], right.select(1, entry)));
+  }
+  own.erase(kPrefix + "fc2.weight");
+  own[kPrefix + "experts.fc2.weight"] = each;
+  EXPECT_LT(largest_difference(ExpertMlp(0, tensors).forward(x, nullptr), ExpertMlp(0, own).forward(x, nullptr)), 1e-5);
+  EXPECT_GT(largest_difference(ExpertMlp(0, tensors).forward(x, nullptr),
+                               ExpertMlp(0, expert_tensors(kSets, Storage::shared)).forward(x, nullptr)),
+            0.1);
+}
+
+TEST(ExpertMlp, ASingleKeyCostsNothing) {
+  TensorMap tensors = expert_tensors({{1, 4, 7}, {0, 1}}, Storage::shared);
+  tensors[kPrefix + "router.weight"] = tensors[kPrefix + "router.weight"].narrow(0, 0, 1).clone();
+  tensors[kPrefix + "experts.prefix"] = at::ones({2}, at::kInt);
+  const ExpertMlp mlp(0, tensors);
+  EXPECT_DOUBLE_EQ(mlp.macs_per_token(std::vector<double>{0.75, 0.25}), 2.0 * kWidth * (0.75 * 3 + 0.25 * 2));
+  model::MlpTrace trace;
+  mlp.forward(random_tensor("x", {2, 3, kWidth}), &trace);
+  EXPECT_TRUE(at::equal(trace.expert, at::tensor({1, 0, 0, 1, 0, 0}, at::kLong)));
+}
+
 TEST(ExpertMlp, EqualsALoopOverTokens) {
   const at::Tensor x = random_tensor("x", {2, 11, kWidth});
   for (const Storage storage : {Storage::shared, Storage::separate}) {

@@ -10,11 +10,11 @@
 #include "comm/backends.h"
 #include "core/workers.h"
 #include "model/vit.h"
-#include "moe/allocation.h"
 #include "moe/elimination.h"
 #include "moe/fitted_layer.h"
 #include "moe/importance.h"
 #include "moe/index_tensor.h"
+#include "moe/neuron_score.h"
 #include "moe/second_moments.h"
 #include "tests/pipeline/moe/moe_cases.h"
 
@@ -72,6 +72,47 @@ TEST(SecondMoments, AreTheSameBitsInAnyOrderAndOnAnyRanks) {
       EXPECT_TRUE(at::equal(sums.moments(1).mean, expected.mean));
     });
   }
+}
+
+TEST(SecondMoments, OfTheDiagonalAloneAreTheSameMeansAndVariances) {
+  const std::int64_t n = 200, hidden = 9;
+  const at::Tensor h = correlated_rows("h", n, hidden), weight = random_tensor("w", {n}).abs() + 0.1,
+                   expert = at::arange(n, at::kLong).remainder(2);
+  SecondMomentSums full(2, hidden), diagonal(2, hidden, Extent::diagonal);
+  full.add(h, expert, weight);
+  diagonal.add(h, expert, weight);
+  for (std::int64_t e = 0; e < 2; ++e) {
+    const SecondMoments a = full.moments(e), b = diagonal.moments(e);
+    EXPECT_FALSE(b.covariance.defined());
+    EXPECT_EQ(a.count, b.count);
+    EXPECT_TRUE(at::equal(a.mean, b.mean));
+    EXPECT_LT((a.variance - b.variance).abs().max().item<double>(), 1e-4) << "float32 products in another order";
+  }
+}
+
+TEST(Scores, AreWhatTheirNamesSay) {
+  SecondMoments m;
+  m.weight = 1;
+  m.mean = at::tensor({3.0, -2.0, 0.5}, at::kDouble);
+  m.variance = at::tensor({0.5, 1.0, 2.0}, at::kDouble);
+  const at::Tensor w = at::tensor({4.0, 1.0, 0.1}, at::kDouble).reshape({1, 3});
+  const auto worth = [&](Score score) {
+    const EliminationOrder order = score_neurons(score, m, w, 1e-3, 1, 0);
+    std::vector<double> of(3);
+    for (std::size_t i = 0; i < 3; ++i) of[static_cast<std::size_t>(order.neurons[i])] = order.cost[i];
+    EXPECT_TRUE(std::is_sorted(order.cost.begin(), order.cost.end()));
+    return of;
+  };
+  const auto near = [&](Score score, const std::vector<double>& expected) {
+    const std::vector<double> got = worth(score);
+    for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(got[i], expected[i], 1e-12);
+  };
+  near(Score::variance, {0.5, 1.0, 2.0});
+  near(Score::second_moment, {9.5, 5.0, 2.25});
+  near(Score::mean, {3.0, 2.0, 0.5});
+  near(Score::weighted_variance, {8.0, 1.0, 0.02});
+  EXPECT_EQ(worth(Score::random), worth(Score::random));
+  EXPECT_NE(score_neurons(Score::random, m, w, 1e-3, 1, 0).cost, score_neurons(Score::random, m, w, 1e-3, 1, 1).cost);
 }
 
 TEST(SecondMoments, RefuseValuesThatAreNotFinite) {
@@ -141,15 +182,6 @@ TEST(Eliminate, AClusterWithoutVarianceIsNoError) {
   EXPECT_EQ(eliminate(at::ones({2, 5}, at::kDouble), at::zeros({5, 5}, at::kDouble), {}).neurons.size(), 5u);
 }
 
-TEST(Allocate, SpendsTheBudgetOnWhatIsWorthMost) {
-  const std::vector<Claim> claims{{{1, 2, 3, 4}, 1.0, 1.0}, {{1, 2, 3, 4}, 10.0, 2.0}};
-  EXPECT_EQ(allocate(claims, 1, 100, "key"), (std::vector<std::int64_t>{4, 4}));
-  EXPECT_EQ(allocate(claims, 1, 9, "key"), (std::vector<std::int64_t>{1, 4}));
-  EXPECT_EQ(allocate(claims, 1, 11.5, "key"), (std::vector<std::int64_t>{3, 4}));
-  EXPECT_EQ(allocate(claims, 1, 3, "key"), (std::vector<std::int64_t>{1, 1}));
-  expect_error(ExitCode::config, {"key", "cannot be met"}, [&] { allocate(claims, 1, 2.9, "key"); });
-}
-
 TEST(Importance, GradientsAreThoseOfFiniteDifferences) {
   const model::VitParams vit{
       .image_size = 4, .patch_size = 2, .channels = 1, .width = 8, .depth = 2, .heads = 2, .hidden = 12, .classes = 3};
@@ -163,7 +195,8 @@ TEST(Importance, GradientsAreThoseOfFiniteDifferences) {
   // In the last block only the class token reaches the head.
   EXPECT_GT(traces[1].g().select(1, 0).min().item<double>(), 0);
   EXPECT_EQ(traces[1].g().narrow(1, 1, 4).abs().max().item<double>(), 0);
-  EXPECT_GT(traces[0].g().narrow(1, 1, 4).min().item<double>(), 0) << "patches of the first block do, through attention";
+  EXPECT_GT(traces[0].g().narrow(1, 1, 4).min().item<double>(), 0)
+      << "patches of the first block do, through attention";
   // The class token's gradient there, by hand: head and last norm alone.
   const auto again = trace_network(network, images, ids, true, 7);
   EXPECT_TRUE(at::equal(traces[0].gradient, again[0].gradient)) << "drawn from seed and name alone";
@@ -193,14 +226,18 @@ class FittedLayer : public testing::TestWithParam<Storage> {
     return list;
   }
   FittedLayerSpec spec(const Sets& sets) {
-    return {.layer = 0,
-            .keys = random_tensor("keys", {static_cast<std::int64_t>(sets.size()), kWidth}),
-            .key_bias = random_tensor("bias", {static_cast<std::int64_t>(sets.size())}),
-            .neurons = sets,
-            .prefix_tokens = 1,
-            .storage = GetParam(),
-            .ridge = 1e-3};
+    FittedLayerSpec s;
+    s.router.keys = random_tensor("keys", {static_cast<std::int64_t>(sets.size()), kWidth});
+    s.router.bias = random_tensor("bias", {static_cast<std::int64_t>(sets.size())});
+    s.neurons = sets;
+    s.prefix_tokens = 1;
+    s.prefix = PrefixExpert::dense;
+    s.storage = GetParam();
+    s.compensation = Compensation::least_squares;
+    s.rank = 2;
+    return s;
   }
+  static bool one_matrix() { return GetParam() == Storage::shared || GetParam() == Storage::low_rank; }
 };
 
 TEST_P(FittedLayer, WithAllNeuronsIsTheDenseMlp) {
@@ -225,13 +262,13 @@ TEST_P(FittedLayer, RoutesToTheLargestBiasedProductAndCountsItsCost) {
   const ExpertMlp mlp(0, tensors);
   model::MlpTrace trace;
   mlp.forward(x, &trace);
-  const at::Tensor scores = at::linear(x.reshape({-1, kWidth}), s.keys, s.key_bias);
+  const at::Tensor scores = at::linear(x.reshape({-1, kWidth}), s.router.keys, s.router.bias);
   for (std::int64_t i = 0; i < 20; ++i) {
     const std::int64_t expected = i % 5 == 0 ? 3 : scores[i].argmax().item<std::int64_t>();
     EXPECT_EQ(trace.expert[i].item<std::int64_t>(), expected);
   }
   const std::vector<double> share{0.3, 0.3, 0.2, 0.2};
-  const double prefix_size = GetParam() == Storage::shared ? 8 : kHidden;
+  const double prefix_size = one_matrix() ? 8 : kHidden;
   const double active = 0.3 * 4 + 0.3 * 1 + 0.2 * 5 + 0.2 * prefix_size;
   EXPECT_NEAR(mlp.active_neurons(share), active, 1e-9);
   EXPECT_NEAR(mlp.macs_per_token(share), 2 * kWidth * active + 0.8 * 3 * kWidth, 1e-9) << "class tokens are not routed";
@@ -241,12 +278,77 @@ TEST_P(FittedLayer, MeetsTheMeanOutputOfEachExpertsTokens) {
   TensorMap tensors = dense_tensors();
   const at::Tensor x = random_tensor("x", {60, 1, kWidth});
   FittedLayerSpec s = spec({{0, 3, 4, 9}});
-  s.prefix_tokens = 0;
+  s.prefix = PrefixExpert::none;
   fit_layer(s, moments(x.reshape({-1, kWidth}), 1), tensors);
-  EXPECT_LT(largest_difference(ExpertMlp(0, tensors).forward(x, nullptr).mean(0), dense_answer(x).mean(0)), 1e-4);
+  EXPECT_FALSE(tensors.contains(kPrefix + "router.weight")) << "one expert is a pruned MLP";
+  EXPECT_LT(largest_difference(make_mlp(0, tensors)->forward(x, nullptr).mean(0), dense_answer(x).mean(0)), 1e-4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Storages, FittedLayer, testing::Values(Storage::own_output, Storage::shared));
+TEST_P(FittedLayer, CountsItsParametersBeforeItIsMade) {
+  for (const PrefixExpert prefix : {PrefixExpert::none, PrefixExpert::dense, PrefixExpert::cut}) {
+    for (const Compensation compensation : {Compensation::mean_shift, Compensation::least_squares}) {
+      if (compensation == Compensation::mean_shift && GetParam() == Storage::low_rank) continue;
+      TensorMap tensors = dense_tensors();
+      FittedLayerSpec s = spec(kSets);
+      s.prefix = prefix;
+      s.compensation = compensation;
+      if (prefix == PrefixExpert::cut) s.neurons.push_back({1, 2});
+      const at::Tensor x = random_tensor("x", {40, kWidth});
+      fit_layer(s, moments(x, prefix == PrefixExpert::none ? 3 : 4), tensors);
+      const LayerSummary made = summarise_layer(0, tensors);
+      EXPECT_EQ(layer_parameters(s, made.sizes, made.union_size, kWidth, router_parameters(s.router)),
+                model::count_parameters(tensors));
+    }
+  }
+}
+
+TEST_P(FittedLayer, AClassTokenMayHaveAnExpertThatIsCutLikeTheOthers) {
+  TensorMap tensors = dense_tensors();
+  FittedLayerSpec s = spec(kSets);
+  s.prefix = PrefixExpert::cut;
+  s.neurons.push_back({1, 8});
+  const at::Tensor x = random_tensor("x", {4, 5, kWidth});
+  fit_layer(s, moments(x.reshape({-1, kWidth}), 4), tensors);
+  const ExpertMlp mlp(0, tensors);
+  EXPECT_EQ(mlp.expert_size(3), 2);
+  model::MlpTrace trace;
+  mlp.forward(x, &trace);
+  for (std::int64_t image = 0; image < 4; ++image) EXPECT_EQ(trace.expert[image * 5].item<std::int64_t>(), 3);
+}
+
+TEST(LowRank, CorrectionsGoFromTheJointFitToEachExpertsOwn) {
+  const at::Tensor x = random_tensor("x", {240, kWidth});
+  const TensorMap dense = dense_tensors();
+  const at::Tensor h = at::gelu(at::linear(x, dense.at(kPrefix + "fc1.weight"), dense.at(kPrefix + "fc1.bias")));
+  SecondMomentSums sums(3, kHidden);
+  sums.add(h, at::arange(240, at::kLong).remainder(3), at::ones({240}));
+  const std::vector<SecondMoments> moments{sums.moments(0), sums.moments(1), sums.moments(2)};
+  FittedLayerSpec s;
+  s.router.keys = random_tensor("keys", {3, kWidth});
+  s.neurons = kSets;
+  s.compensation = Compensation::least_squares;
+  const auto errors = [&](Storage storage, std::int64_t rank) {
+    s.storage = storage;
+    s.rank = rank;
+    TensorMap tensors = dense;
+    double sum = 0;
+    for (const double error : fit_layer(s, moments, tensors)) sum += error;
+    return sum;
+  };
+  const double joint = errors(Storage::shared, 0), own = errors(Storage::own_output, 0);
+  double before = joint;
+  for (std::int64_t rank = 1; rank <= 5; ++rank) {
+    const double now = errors(Storage::low_rank, rank);
+    EXPECT_LE(now, before * (1 + 1e-9)) << rank;
+    EXPECT_GE(now, own * (1 - 1e-9)) << rank;
+    before = now;
+  }
+  EXPECT_GT(joint, own * 1.01);
+  EXPECT_NEAR(before, own, 1e-6 * own) << "full rank is the own fit";
+}
+
+INSTANTIATE_TEST_SUITE_P(Storages, FittedLayer,
+                         testing::Values(Storage::own_output, Storage::shared, Storage::low_rank, Storage::separate));
 
 }  // namespace
 }  // namespace moextract::moe::test

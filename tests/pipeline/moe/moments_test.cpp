@@ -150,7 +150,7 @@ TEST(Moments, EmptyClustersAreZeroAndForeignLabelsABug) {
   EXPECT_EQ(m.h_variance, std::vector<double>(6, 0.0));
   const std::vector<std::uint16_t> h(3, 0);
   EXPECT_THROW(sums.add({}, h, std::vector<std::int32_t>{2}, workers), BugError);
-  EXPECT_THROW(sums.add({}, h, std::vector<std::int32_t>{-1}, workers), BugError);
+  EXPECT_NO_THROW(sums.add({}, h, std::vector<std::int32_t>{-1}, workers)) << "of no cluster";
   EXPECT_THROW(sums.add({}, h, std::vector<std::int32_t>{0, 0}, workers), BugError);
   EXPECT_THROW(sums.add(h, h, std::vector<std::int32_t>{0}, workers), BugError);
 }

@@ -57,6 +57,17 @@ TEST(Html, ShowsTheNumbersOfTheExample) {
   }
 }
 
+TEST(Html, ShowsWhatTheExpertsKnow) {
+  const std::string html = render_html(example_results());
+  for (const char* text : {"What the experts know", "H_s (bits)", "71.3", "1.21", "2.87", "0.31", "0.44", "0.17", "5.0",
+                           "25.0"})  // two experts of 4 and 6 share 2: 2 / (4 + 6 - 2)
+    EXPECT_TRUE(contains(html, text)) << text;
+  nlohmann::json without = example_results();
+  without["layers"][1].erase("usage_entropy");
+  without["layers"][1]["overlap"] = {{1, 2}, {3}};
+  EXPECT_FALSE(contains(render_html(without), "What the experts know"));
+}
+
 TEST(Html, EveryStringIsEscaped) {
   const std::string evil = "<script>alert('1')</script>&\"\x01";
   // Every text of the example becomes hostile, keys of settings and files too.
