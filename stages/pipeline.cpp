@@ -8,6 +8,7 @@
 #include "run/progress.h"
 #include "stages/collect/collect_plan.h"
 #include "stages/evaluate/evaluate.h"
+#include "stages/precision_check.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
@@ -199,6 +200,7 @@ void Pipeline::add_collect() {
   add_node("collect", kCollectVersion,
            {{"collect", std::move(settings)},
             {"micro_batch", config_.model.micro_batch},
+            {"precision", name_of(precision())},
             {"model", model::to_json(whole)},
             {"on_bad_image", section("data")["on_bad_image"]}},
            {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
@@ -212,8 +214,13 @@ void Pipeline::add_collect() {
                                         set,
                                         config_.model.micro_batch,
                                         config_.data.on_bad_image,
-                                        config_.data.max_bad_share};
-             return collect(config_.collect, inputs, context, folder);
+                                        config_.data.max_bad_share,
+                                        precision()};
+             const PrecisionCheck check = check_precision(model, precision(), set, config_.model.micro_batch,
+                                                          precision_sample(set.size()), "collect", context);
+             json counts = collect(config_.collect, inputs, context, folder);
+             if (check.images > 0) counts["precision_check"] = to_json(check, precision());
+             return counts;
            });
   bytes_written_["collect"] = plan.bytes;
 }
@@ -373,6 +380,7 @@ void Pipeline::add_evaluate(const VariantNode& variant) {
   std::vector<std::string> needs;
   if (!variant.model.empty()) needs.push_back(variant.model);
   json settings{{"micro_batch", config_.model.micro_batch},
+                {"precision", name_of(precision())},
                 {"model", model::to_json(description_)},
                 {"on_bad_image", section("data")["on_bad_image"]},
                 {"max_bad_share", config_.data.max_bad_share}};
@@ -399,6 +407,8 @@ void Pipeline::add_evaluate(const VariantNode& variant) {
                                          config_.model.micro_batch,
                                          config_.data.on_bad_image,
                                          config_.data.max_bad_share,
+                                         precision(),
+                                         variant.method == "dense" ? precision_sample(set.size()) : 0,
                                          variant.routing,
                                          learnt ? nullptr : &dense(),
                                          learnt ? fs::path() : graph_.folder("cluster"),

@@ -56,6 +56,8 @@ class Pipeline {
   const std::map<std::string, double>& bytes_written() const { return bytes_written_; }
 
  private:
+  /// Of forward passes of collect and evaluate.
+  model::Precision precision() const { return resolve(config_.model.precision); }
   void open_images(const std::string& name, const data::ImageSetParams& params, InputCache& cache);
   void add_train();
   void add_collect();

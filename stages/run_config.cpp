@@ -70,6 +70,15 @@ void describe(config::Section section, ModelParams& p) {
               "Preprocessing: bicubic or bilinear, antialiased; empty: the model's own");
   section.add("mean", &p.mean, "Preprocessing: mean of each channel, of values in 0..1; empty: the model's own");
   section.add("std", &p.std, "Preprocessing: standard deviation of each channel; empty: the model's own");
+  section.add_enum<PrecisionChoice>(
+      "precision", p.precision,
+      {{"auto", PrecisionChoice::automatic, "int16: the fastest one, closer to float32 than bfloat16 is"},
+       {"float32", PrecisionChoice::float32, ""},
+       {"bfloat16", PrecisionChoice::bfloat16, "weights and activations rounded to bfloat16, float32 sums"},
+       {"int16", PrecisionChoice::int16,
+        "weights and activations as 16-bit integers, a step for each row, exact sums"}},
+      "Numbers that the forward passes of collect and evaluate multiply; anything but products is float32. A sample of "
+      "the dense model's answers is compared with float32's and printed");
   section.add("micro_batch", &p.micro_batch, "Images that one thread computes at once; part of the result's last bits")
       .at_least(1)
       .in("images");
@@ -142,6 +151,20 @@ void read_config(const std::filesystem::path& file, const std::vector<std::strin
   config::read_yaml(file, fields);
   for (const std::string& setting : settings) config::apply_setting(setting, fields);
   config::check_required(fields, file);
+}
+
+model::Precision resolve(PrecisionChoice choice) {
+  switch (choice) {
+    case PrecisionChoice::float32:
+      return model::Precision::float32;
+    case PrecisionChoice::bfloat16:
+      return model::Precision::bfloat16;
+    case PrecisionChoice::int16:
+      return model::Precision::int16;
+    case PrecisionChoice::automatic:
+      break;
+  }
+  return model::kFastPrecision;
 }
 
 model::ModelDescription describe_model(const ModelParams& p, const std::optional<model::ModelDescription>& own) {

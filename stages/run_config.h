@@ -10,6 +10,7 @@
 #include "data/image_set.h"
 #include "model/description.h"
 #include "model/input_batch.h"
+#include "model/precision.h"
 #include "stages/assemble/assemble.h"
 #include "stages/cluster/cluster.h"
 #include "stages/collect/collect.h"
@@ -31,6 +32,10 @@ struct RunParams {
   std::int64_t stop_before_end = 120;              ///< seconds before the limit, or Slurm's, in which to save and leave
 };
 
+/// model.precision; automatic is model::kFastPrecision.
+enum class PrecisionChoice { automatic, float32, bfloat16, int16 };
+model::Precision resolve(PrecisionChoice choice);
+
 /// A model by timm's name, by our own file's description, or by numbers; what is given here overrides.
 struct ModelParams {
   std::string name;
@@ -41,6 +46,7 @@ struct ModelParams {
   std::vector<double> mean, std;           ///< of values in 0..1, one for each channel, or one for all
   bool qkv_bias = true, class_token = true;
   bool short_last_block = false;
+  PrecisionChoice precision = PrecisionChoice::automatic;  ///< of forward passes of collect and evaluate
   std::int64_t micro_batch = 8;
 };
 

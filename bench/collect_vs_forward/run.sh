@@ -12,7 +12,7 @@ driver=${MOEXTRACT_BUILD:-$root/build/release}/bench/bench_forward
 [[ -x $driver ]] || { echo "$driver is not there: configure with -DMOEXTRACT_BUILD_BENCH=ON and build" >&2; exit 2; }
 ours=() forward=()
 for ((round = 0; round < ${BENCH_ROUNDS:-3}; ++round)); do
-  ours+=("$(collect_rate)")
+  ours+=("$(collect_rate float32)")
   forward+=("$("$driver" "$MOEXTRACT_TEST_DATA/vit-tiny-in1k/vit_tiny_patch16_224.safetensors" "$photographs" "${BENCH_THREADS:-2}" \
     "${BENCH_BATCH:-10}")")
 done

@@ -31,10 +31,11 @@ collect:
 END
 program=$(find "${MOEXTRACT_BUILD:-$root/build/release}" -name moextract -type f -perm -u+x | head -n 1)
 [[ -n $program ]] || { echo "moextract is not built: run scripts/build.sh, or set MOEXTRACT_BUILD" >&2; exit 2; }
-# Images a second of the collect stage, model loading and hashing left out as for the peers.
+# collect_rate PRECISION: images a second of the collect stage, model loading and hashing left out as for the peers.
 collect_rate() {
   rm -rf "$data/collect-store"
-  (cd "$data" && "$program" collect "$config" --set run.store="$data/collect-store" --set run.folder="$data/collect-run") >&2 || return 1
+  (cd "$data" && "$program" collect "$config" --set run.store="$data/collect-store" --set run.folder="$data/collect-run" \
+    --set model.precision="$1") >&2 || return 1
   rm -rf "$data/collect-run"
   python3 -c 'import json, sys, glob
 m = json.load(open(glob.glob(sys.argv[1] + "/collect-*/manifest.json")[0]))

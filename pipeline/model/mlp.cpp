@@ -5,15 +5,18 @@
 
 namespace moextract::model {
 
-DenseMlp::DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_weight, at::Tensor fc2_bias)
+DenseMlp::DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_weight, at::Tensor fc2_bias,
+                   Precision precision)
     : fc1_weight_(std::move(fc1_weight)),
       fc1_bias_(std::move(fc1_bias)),
       fc2_weight_(std::move(fc2_weight)),
-      fc2_bias_(std::move(fc2_bias)) {}
+      fc2_bias_(std::move(fc2_bias)),
+      precision_(precision) {}
 
 at::Tensor DenseMlp::forward(const at::Tensor& x, MlpTrace* trace) const {
-  if (packed_applies(x)) {
-    const PackedMlp& packed = packed_.get([&] { return PackedMlp(fc1_weight_, fc1_bias_, fc2_weight_, fc2_bias_); });
+  if (packed_applies(x) && packed_applies(fc1_weight_)) {
+    const PackedMlp& packed =
+        packed_.get([&] { return PackedMlp(fc1_weight_, fc1_bias_, fc2_weight_, fc2_bias_, precision_); });
     if (trace == nullptr) return packed.forward(x, nullptr);
     trace->x = x;
     return packed.forward(x, &trace->h);

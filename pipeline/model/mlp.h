@@ -16,10 +16,11 @@ namespace moextract::model {
 
 /// What an MLP lets an observer see of one forward pass.
 struct MlpTrace {
-  at::Tensor x;       ///< [images, tokens, d] its input, after the block's second LayerNorm
-  at::Tensor h;       ///< [images, tokens, H] hidden values after the GELU; undefined if the MLP has no dense h
-  at::Tensor y;       ///< [images, tokens, d] its output
-  at::Tensor expert;  ///< [images * tokens] int64, the expert each token went to; undefined for a dense MLP
+  at::Tensor x;         ///< [images, tokens, d] its input, after the block's second LayerNorm
+  at::Tensor h;         ///< [images, tokens, H] hidden values after the GELU; undefined if the MLP has no dense h
+  at::Tensor y;         ///< [images, tokens, d] its output
+  at::Tensor residual;  ///< [images, tokens, d] the stream that y is added to
+  at::Tensor expert;    ///< [images * tokens] int64, the expert each token went to; undefined for a dense MLP
 };
 
 class Mlp {
@@ -40,7 +41,9 @@ class Mlp {
 class DenseMlp : public Mlp {
  public:
   /// fc1_weight [H, d], fc1_bias [H], fc2_weight [d, H], fc2_bias [d].
-  DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_weight, at::Tensor fc2_bias);
+  /// `precision` is that of inference on a CPU.
+  DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_weight, at::Tensor fc2_bias,
+           Precision precision = Precision::float32);
   at::Tensor forward(const at::Tensor& x, MlpTrace* trace) const override;
   std::int64_t experts() const override { return 0; }
   double macs_per_token(std::span<const double> token_share) const override;
@@ -48,6 +51,7 @@ class DenseMlp : public Mlp {
 
  private:
   at::Tensor fc1_weight_, fc1_bias_, fc2_weight_, fc2_bias_;
+  Precision precision_;
   Lazy<PackedMlp> packed_;  // made at the first inference: weights must not be changed in place after that
 };
 

@@ -1,8 +1,10 @@
-// Loops of packed_kernel.h over a vector type; each packed_kernel_<set>.cpp instantiates them with its own and is
+// Products of packed_kernel.h over a vector type; each packed_kernel_<set>.cpp instantiates them with its own and is
 // compiled for it. Includes nothing that has inline functions of its own: those would be shared between differently
 // compiled files.
 //
-// Vec: kWidth; load(const float*), store(float*), all(float), and fma(a, b, c) = a b + c, div, min, max, by element.
+// Vec: kWidth; load(const float*), store(float*), all(float), from_int(Int), and by element fma(a, b, c) = a b + c,
+// add, sub, mul, div, min, max. Int, as many 32-bit integers: zero(), load and store (bits of floats), and
+// dot(sum, pair, w) = sum + pair.low w.low + pair.high w.high for 16-bit pairs; pairs come by load16 and all_pairs.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +13,9 @@
 
 namespace moextract::model {
 namespace {
+
+/// Inputs (or pairs) of a panel that stay in the first-level cache while all rows pass: 24 KB of weights.
+constexpr std::int64_t kChunk = 384;
 
 /// erf(x) as x P(x^2) / Q(x^2) on [-4, 4] and constant beyond; absolute error 3.5e-7 in float32. The coefficients are a
 /// weighted least-squares fit, iterated towards equal ripples (2.5e-8 before rounding).
@@ -36,32 +41,11 @@ inline __attribute__((always_inline)) Vec gelu_of(Vec x) {
   return Vec::fma(half, erf, half);
 }
 
-/// R rows times P panels, from panel `first` on.
-template <typename Vec, int R, int P>
-inline __attribute__((always_inline)) void tile(const PackedProduct& product, std::int64_t first, const float* const* x,
-                                                float* const* y) {
+/// Finished values of a tile to the rows of y.
+template <typename Vec, typename Product, int R, int P>
+inline __attribute__((always_inline)) void write(const Product& product, std::int64_t first,
+                                                 Vec (&sum)[R][kPanelWidth / Vec::kWidth * P], float* const* y) {
   constexpr int kVectors = kPanelWidth / Vec::kWidth * P;
-  constexpr int kPerPanel = kPanelWidth / Vec::kWidth;
-  const std::int64_t in = product.in;
-  const float* panel[P];
-  for (int p = 0; p < P; ++p) panel[p] = product.panels + (first + p) * in * kPanelWidth;
-  Vec sum[R][kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    const Vec bias = Vec::load(product.bias + first * kPanelWidth + v * Vec::kWidth);
-    for (int r = 0; r < R; ++r) sum[r][v] = bias;
-  }
-  const float* row[R];
-  for (int r = 0; r < R; ++r) row[r] = x[r];
-  for (std::int64_t i = 0; i < in; ++i) {
-    Vec w[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      w[v] = Vec::load(panel[v / kPerPanel] + i * kPanelWidth + v % kPerPanel * Vec::kWidth);
-    }
-    for (int r = 0; r < R; ++r) {
-      const Vec value = Vec::all(row[r][i]);
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec::fma(value, w[v], sum[r][v]);
-    }
-  }
   if (product.gelu) {
     for (int r = 0; r < R; ++r) {
       for (int v = 0; v < kVectors; ++v) sum[r][v] = gelu_of(sum[r][v]);
@@ -81,32 +65,165 @@ inline __attribute__((always_inline)) void tile(const PackedProduct& product, st
   }
 }
 
-template <typename Vec, int R, int P>
-void remaining_rows(const PackedProduct& product, std::int64_t first, const float* const* x, std::int64_t n,
-                    float* const* y) {
-  if (n == R) {
-    tile<Vec, R, P>(product, first, x, y);
+/// Float32 products.
+template <typename Vec>
+struct FloatTile {
+  using Product = PackedProduct;
+  using Input = const float*;
+  const Product& product;
+
+  std::int64_t length() const { return product.in; }
+  /// R rows times P panels, from panel `first` on, inputs begin .. end. y holds the sums between chunks of inputs.
+  template <int R, int P>
+  inline __attribute__((always_inline)) void run(std::int64_t first, const Input* x, std::int64_t, float* const* y,
+                                                 std::int64_t begin, std::int64_t end) const {
+    constexpr int kPerPanel = kPanelWidth / Vec::kWidth, kVectors = kPerPanel * P;
+    const std::int64_t in = product.in, column = first * kPanelWidth;
+    const float* panel[P];
+    for (int p = 0; p < P; ++p) panel[p] = product.panels + (first + p) * in * kPanelWidth;
+    Vec sum[R][kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const Vec bias = Vec::load(product.bias + column + v * Vec::kWidth);
+      for (int r = 0; r < R; ++r) sum[r][v] = begin == 0 ? bias : Vec::load(y[r] + column + v * Vec::kWidth);
+    }
+    const float* row[R];
+    for (int r = 0; r < R; ++r) row[r] = x[r];
+    for (std::int64_t i = begin; i < end; ++i) {
+      Vec w[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        w[v] = Vec::load(panel[v / kPerPanel] + i * kPanelWidth + v % kPerPanel * Vec::kWidth);
+      }
+      for (int r = 0; r < R; ++r) {
+        const Vec value = Vec::all(row[r][i]);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec::fma(value, w[v], sum[r][v]);
+      }
+    }
+    if (end < in) {
+      for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < kVectors; ++v) sum[r][v].store(y[r] + column + v * Vec::kWidth);
+      }
+      return;
+    }
+    write<Vec, Product, R, P>(product, first, sum, y);
+  }
+};
+
+/// Products of 16-bit integers.
+template <typename Vec>
+struct IntegerTile {
+  using Product = PackedProduct16;
+  using Input = const std::int16_t*;
+  const Product& product;
+  const float* x_step;
+
+  std::int64_t length() const { return product.pairs; }
+  template <int R, int P>
+  inline __attribute__((always_inline)) void run(std::int64_t first, const Input* x, std::int64_t at, float* const* y,
+                                                 std::int64_t begin, std::int64_t end) const {
+    using Int = typename Vec::Int;
+    constexpr int kPerPanel = kPanelWidth / Vec::kWidth, kVectors = kPerPanel * P;
+    const std::int64_t pairs = product.pairs, column = first * kPanelWidth;
+    const std::int16_t* panel[P];
+    for (int p = 0; p < P; ++p) panel[p] = product.panels + (first + p) * pairs * kPanelWidth * 2;
+    Int sum[R][kVectors];
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
+        sum[r][v] = begin == 0 ? Int::zero() : Int::load(y[r] + column + v * Vec::kWidth);
+      }
+    }
+    const std::int16_t* row[R];
+    for (int r = 0; r < R; ++r) row[r] = x[r];
+    for (std::int64_t i = begin; i < end; ++i) {
+      Int w[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        w[v] = Int::load16(panel[v / kPerPanel] + (i * kPanelWidth + v % kPerPanel * Vec::kWidth) * 2);
+      }
+      for (int r = 0; r < R; ++r) {
+        const Int pair = Int::all_pairs(row[r] + 2 * i);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = Int::dot(sum[r][v], pair, w[v]);
+      }
+    }
+    if (end < pairs) {
+      for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < kVectors; ++v) sum[r][v].store(y[r] + column + v * Vec::kWidth);
+      }
+      return;
+    }
+    Vec value[R][kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const Vec step = Vec::load(product.step + column + v * Vec::kWidth),
+                bias = Vec::load(product.bias + column + v * Vec::kWidth);
+      for (int r = 0; r < R; ++r) {
+        value[r][v] = Vec::fma(Vec::from_int(sum[r][v]), Vec::mul(Vec::all(x_step[at + r]), step), bias);
+      }
+    }
+    write<Vec, Product, R, P>(product, first, value, y);
+  }
+};
+
+/// `count` <= R rows from row `at` on.
+template <int R, int P, typename Tile>
+inline __attribute__((always_inline)) void rows_of(const Tile& tile, std::int64_t first, const typename Tile::Input* x,
+                                                   std::int64_t at, std::int64_t count, float* const* y,
+                                                   std::int64_t begin, std::int64_t end) {
+  if (count == R) {
+    tile.template run<R, P>(first, x + at, at, y + at, begin, end);
   } else if constexpr (R > 1) {
-    remaining_rows<Vec, R - 1, P>(product, first, x, n, y);
+    rows_of<R - 1, P>(tile, first, x, at, count, y, begin, end);
   }
 }
 
-template <typename Vec, int R, int P>
-void panels(const PackedProduct& product, std::int64_t first, const float* const* x, std::int64_t n, float* const* y) {
-  std::int64_t i = 0;
-  for (; i + R <= n; i += R) tile<Vec, R, P>(product, first, x + i, y + i);
-  if (i < n) remaining_rows<Vec, R - 1, P>(product, first, x + i, n - i, y + i);
+/// All rows times P panels: as few groups of at most R rows as can be, of equal size within one row.
+template <int R, int P, typename Tile>
+void panels(const Tile& tile, std::int64_t first, const typename Tile::Input* x, std::int64_t n, float* const* y) {
+  const std::int64_t groups = (n + R - 1) / R, least = n / groups, larger = n % groups, length = tile.length();
+  // Sums between chunks stand in y, which must have room for whole panels.
+  const bool room = tile.product.pad || (first + P) * kPanelWidth <= tile.product.out;
+  const std::int64_t chunk = room && length > kChunk + kChunk / 4 ? kChunk : length;
+  std::int64_t begin = 0;
+  do {
+    const std::int64_t end = length - begin <= chunk + chunk / 4 ? length : begin + chunk;
+    for (std::int64_t g = 0, at = 0; g < groups; ++g) {
+      const std::int64_t count = least + (g < larger ? 1 : 0);
+      rows_of<R, P>(tile, first, x, at, count, y, begin, end);
+      at += count;
+    }
+    begin = end;
+  } while (begin < length);
 }
 
-/// R rows and P panels at a time fill the registers.
-template <typename Vec, int R, int P>
-void multiply(const PackedProduct& product, const float* const* x, std::int64_t n, float* const* y) {
-  const std::int64_t count = (product.out + kPanelWidth - 1) / kPanelWidth;
-  std::int64_t first = 0;
-  for (; first + P <= count; first += P) panels<Vec, R, P>(product, first, x, n, y);
+template <int R, int P, typename Tile>
+void all_panels(const Tile& tile, std::int64_t first, const typename Tile::Input* x, std::int64_t n, float* const* y) {
+  const std::int64_t count = (tile.product.out + kPanelWidth - 1) / kPanelWidth;
+  for (; first + P <= count; first += P) panels<R, P>(tile, first, x, n, y);
   if constexpr (P > 1) {
-    for (; first < count; ++first) panels<Vec, R, 1>(product, first, x, n, y);
+    if (first < count) all_panels<R, P / 2>(tile, first, x, n, y);
   }
+}
+
+/// R rows and P panels at a time fill the registers; for one row or two, more panels keep as many sums in flight.
+template <int R, int P, typename Tile>
+inline __attribute__((always_inline)) void product(const Tile& tile, const typename Tile::Input* x, std::int64_t n,
+                                                   float* const* y) {
+  if (n <= 0) return;
+  if (n == 1) {
+    all_panels<1, 4>(tile, 0, x, n, y);
+  } else if (n == 2) {
+    all_panels<2, 2>(tile, 0, x, n, y);
+  } else {
+    all_panels<R, P>(tile, 0, x, n, y);
+  }
+}
+
+template <typename Vec, int R, int P>
+void multiply(const PackedProduct& packed, const float* const* x, std::int64_t n, float* const* y) {
+  product<R, P>(FloatTile<Vec>{packed}, x, n, y);
+}
+
+template <typename Vec, int R, int P>
+void multiply16(const PackedProduct16& packed, const std::int16_t* const* x, const float* x_step, std::int64_t n,
+                float* const* y) {
+  product<R, P>(IntegerTile<Vec>{packed, x_step}, x, n, y);
 }
 
 }  // namespace

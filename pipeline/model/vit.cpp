@@ -6,7 +6,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "core/error.h"
@@ -30,45 +29,44 @@ std::string mlp_prefix(std::int64_t layer) {
   return fmt::format("blocks.{}.mlp.", layer);
 }
 
-std::unique_ptr<Mlp> make_dense_mlp(std::int64_t layer, const TensorMap& tensors) {
+std::unique_ptr<Mlp> make_dense_mlp(std::int64_t layer, const TensorMap& tensors, Precision precision) {
   const std::string prefix = mlp_prefix(layer);
   return std::make_unique<DenseMlp>(get(tensors, prefix + "fc1.weight"), get(tensors, prefix + "fc1.bias"),
-                                    get(tensors, prefix + "fc2.weight"), get(tensors, prefix + "fc2.bias"));
+                                    get(tensors, prefix + "fc2.weight"), get(tensors, prefix + "fc2.bias"), precision);
 }
 
-Vit::Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& make_mlp) : params_(params) {
+Vit::Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& make_mlp, Precision precision)
+    : params_(params), precision_(precision) {
   patch_weight_ = get(tensors, "patch_embed.proj.weight");
   patch_bias_ = get(tensors, "patch_embed.proj.bias");
   class_token_ = get_if(tensors, "cls_token", params.class_token);
   distillation_token_ = get_if(tensors, "dist_token", params.distilled);
   position_ = get(tensors, "pos_embed");
   const std::string norm = params.class_token ? "norm" : "fc_norm";
-  norm_weight_ = get(tensors, norm + ".weight");
-  norm_bias_ = get(tensors, norm + ".bias");
-  head_weight_ = get(tensors, "head.weight");
-  head_bias_ = get(tensors, "head.bias");
-  head_distilled_weight_ = get_if(tensors, "head_dist.weight", params.distilled);
-  head_distilled_bias_ = get_if(tensors, "head_dist.bias", params.distilled);
+  norm_ = {get(tensors, norm + ".weight"), get(tensors, norm + ".bias")};
+  head_ = Linear(get(tensors, "head.weight"), get(tensors, "head.bias"), precision);
+  if (params.distilled) {
+    head_distilled_ = Linear(get(tensors, "head_dist.weight"), get(tensors, "head_dist.bias"), precision);
+  }
   for (std::int64_t layer = 0; layer < params.depth; ++layer) {
     const std::string prefix = fmt::format("blocks.{}.", layer);
     Block block;
-    block.norm1_weight = get(tensors, prefix + "norm1.weight");
-    block.norm1_bias = get(tensors, prefix + "norm1.bias");
+    block.norm1 = {get(tensors, prefix + "norm1.weight"), get(tensors, prefix + "norm1.bias")};
     const at::Tensor qkv = get(tensors, prefix + "attn.qkv.weight"),
                      qkv_bias = get_if(tensors, prefix + "attn.qkv.bias", params.qkv_bias);
     if (params.mlp_tokens(layer) == params.tokens()) {
-      block.qkv = Linear(qkv, qkv_bias);
+      block.qkv = Linear(qkv, qkv_bias, precision);
     } else {
       const auto part = [&](std::int64_t first, std::int64_t rows) {
-        return Linear(qkv.narrow(0, first, rows), qkv_bias.defined() ? qkv_bias.narrow(0, first, rows) : at::Tensor());
+        return Linear(qkv.narrow(0, first, rows), qkv_bias.defined() ? qkv_bias.narrow(0, first, rows) : at::Tensor(),
+                      precision);
       };
       block.q = part(0, params.width);
       block.kv = part(params.width, 2 * params.width);
     }
-    block.proj = Linear(get(tensors, prefix + "attn.proj.weight"), get(tensors, prefix + "attn.proj.bias"));
-    block.norm2_weight = get(tensors, prefix + "norm2.weight");
-    block.norm2_bias = get(tensors, prefix + "norm2.bias");
-    block.mlp = make_mlp(layer, tensors);
+    block.proj = Linear(get(tensors, prefix + "attn.proj.weight"), get(tensors, prefix + "attn.proj.bias"), precision);
+    block.norm2 = {get(tensors, prefix + "norm2.weight"), get(tensors, prefix + "norm2.bias")};
+    block.mlp = make_mlp(layer, tensors, precision);
     blocks_.push_back(std::move(block));
   }
 }
@@ -91,11 +89,12 @@ at::Tensor Vit::attention(const Block& block, const at::Tensor& x, std::int64_t 
   return block.proj(mixed.transpose(1, 2).reshape({n, queries, d}));
 }
 
+at::Tensor Vit::norm(const at::Tensor& x, const Norm& norm) const {
+  return at::layer_norm(x, {params_.width}, norm.weight, norm.bias, params_.norm_eps);
+}
+
 at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const {
-  const std::vector<std::int64_t> norm_shape{params_.width};
-  const auto norm = [&](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-    return at::layer_norm(x, norm_shape, weight, bias, params_.norm_eps);
-  };
+  if (packed_applies(images) && packed_applies(patch_weight_)) return infer(images, observer);
   const std::int64_t n = images.size(0), patch = params_.patch_size;
   at::Tensor x = at::conv2d(images, patch_weight_, patch_bias_, {patch, patch}).flatten(2).transpose(1, 2);
   // Models that give the class token no position (pos_embed has one row a patch) add positions before the tokens are
@@ -112,19 +111,22 @@ at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const
   for (std::int64_t layer = 0; layer < params_.depth; ++layer) {
     const Block& block = blocks_[static_cast<std::size_t>(layer)];
     const std::int64_t kept = params_.mlp_tokens(layer);
-    const at::Tensor mixed = attention(block, norm(x, block.norm1_weight, block.norm1_bias), kept);
+    const at::Tensor mixed = attention(block, norm(x, block.norm1), kept);
     x = x.narrow(1, 0, kept) + mixed;
     MlpTrace trace;
-    const at::Tensor y = block.mlp->forward(norm(x, block.norm2_weight, block.norm2_bias), observer ? &trace : nullptr);
+    const at::Tensor y = block.mlp->forward(norm(x, block.norm2), observer ? &trace : nullptr);
+    trace.residual = x;
     x = x + y;
     trace.y = y;
     if (observer) observer(layer, trace);
   }
-  if (!params_.class_token) return at::linear(norm(x.mean(1), norm_weight_, norm_bias_), head_weight_, head_bias_);
-  x = norm(x.slice(1, 0, params_.prefix_tokens()), norm_weight_, norm_bias_);
-  const at::Tensor answer = at::linear(x.select(1, 0), head_weight_, head_bias_);
-  if (!params_.distilled) return answer;
-  return (answer + at::linear(x.select(1, 1), head_distilled_weight_, head_distilled_bias_)) / 2;
+  return answer(
+      norm(params_.class_token ? x.slice(1, 0, params_.prefix_tokens()) : x.mean(1, /*keepdim=*/true), norm_));
+}
+
+at::Tensor Vit::answer(const at::Tensor& read) const {
+  const at::Tensor answer = head_(read.select(1, 0));
+  return params_.distilled ? (answer + head_distilled_(read.select(1, 1))) / 2 : answer;
 }
 
 double Vit::other_macs() const {

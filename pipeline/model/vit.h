@@ -15,19 +15,24 @@
 namespace moextract::model {
 
 /// Makes the MLP of one block from the network's tensors.
-using MlpFactory = std::function<std::unique_ptr<Mlp>(std::int64_t layer, const TensorMap& tensors)>;
+using MlpFactory =
+    std::function<std::unique_ptr<Mlp>(std::int64_t layer, const TensorMap& tensors, Precision precision)>;
 
 /// "blocks.<layer>.mlp."
 std::string mlp_prefix(std::int64_t layer);
 
 /// The block's trained MLP from blocks.<layer>.mlp.fc1 / fc2, any number of hidden neurons.
-std::unique_ptr<Mlp> make_dense_mlp(std::int64_t layer, const TensorMap& tensors);
+std::unique_ptr<Mlp> make_dense_mlp(std::int64_t layer, const TensorMap& tensors,
+                                    Precision precision = Precision::float32);
 
 /// Holds references to tensors, no copies: making one is cheap, so a trainer makes one for each graph it records.
 class Vit : public Network {
  public:
-  /// Tensors are as checked by check_vit_tensors. `make_mlp` decides what stands in each block.
-  Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& make_mlp = make_dense_mlp);
+  /// Tensors are as checked by check_vit_tensors. `make_mlp` decides what stands in each block. `precision` is that of
+  /// inference on a CPU; where gradients are recorded, and on other devices, LibTorch computes in the tensors' own
+  /// type.
+  Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& make_mlp = make_dense_mlp,
+      Precision precision = Precision::float32);
 
   at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const override;
   std::int64_t layers() const override { return params_.depth; }
@@ -38,18 +43,34 @@ class Vit : public Network {
   const VitParams& params() const { return params_; }
 
  private:
+  struct Norm {
+    at::Tensor weight, bias;
+  };
   struct Block {
-    at::Tensor norm1_weight, norm1_bias, norm2_weight, norm2_bias;
+    Norm norm1, norm2;
     Linear qkv, proj;
     Linear q, kv;  // in place of qkv in a last block that answers for its first tokens alone
     std::unique_ptr<Mlp> mlp;
   };
+  at::Tensor norm(const at::Tensor& x, const Norm& norm) const;
   /// Answers for the first `queries` tokens, which look at all.
   at::Tensor attention(const Block& block, const at::Tensor& x, std::int64_t queries) const;
+  /// Logits from what the heads read, after the last norm: [n, prefix tokens or 1, width].
+  at::Tensor answer(const at::Tensor& read) const;
+
+  // Inference on a CPU, in vit_inference.cpp.
+  at::Tensor infer(const at::Tensor& images, const Observer& observer) const;
+  at::Tensor embed(const at::Tensor& images) const;
+  at::Tensor attend_and_add(const Block& block, const at::Tensor& x, std::int64_t queries) const;
+  at::Tensor normalised(const at::Tensor& x, const Norm& norm) const;
+  at::Tensor mean_token(const at::Tensor& x) const;
 
   VitParams params_;
+  Precision precision_;
   at::Tensor patch_weight_, patch_bias_, class_token_, distillation_token_, position_;
-  at::Tensor norm_weight_, norm_bias_, head_weight_, head_bias_, head_distilled_weight_, head_distilled_bias_;
+  Lazy<PackedLinear> packed_patch_;
+  Norm norm_;
+  Linear head_, head_distilled_;
   std::vector<Block> blocks_;
 };
 

@@ -8,9 +8,11 @@
 #include <string>
 
 #include "core/error.h"
+#include "model/splitting.h"
 #include "model/vit.h"
 #include "moe/expert_router.h"
 #include "moe/expert_weights.h"
+#include "moe/index_tensor.h"
 #include "moe/mixture_mlp.h"
 #include "moe/router.h"
 
@@ -31,7 +33,8 @@ std::vector<std::int64_t> to_vector(const at::Tensor& integers) {
 
 }  // namespace
 
-ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
+ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors, model::Precision precision)
+    : precision_(precision) {
   const std::string prefix = model::mlp_prefix(layer);
   keys_ = get(tensors, prefix + "router.weight");
   if (const auto bias = tensors.find(prefix + "router.bias"); bias != tensors.end()) key_bias_ = bias->second;
@@ -50,7 +53,7 @@ ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors) {
 
 at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const {
   const at::Tensor tokens = x.reshape({-1, x.size(-1)}).contiguous();
-  const bool inference = model::packed_applies(tokens);
+  const bool inference = model::packed_applies(tokens) && model::packed_applies(keys_);
   const at::Tensor expert_of =
       keys_.size(0) == 1 ? at::zeros({tokens.size(0)}, at::kLong)  // nothing to choose
       : inference ? route_packed(tokens, packed_keys_.get([&] { return model::PackedLinear(keys_, key_bias_, false); }))
@@ -62,31 +65,23 @@ at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const
   const std::int64_t* expert = expert_of.const_data_ptr<std::int64_t>();
 
   // Stable counting sort: tokens of an expert stand together and keep their order.
-  std::vector<std::int64_t> next(experts_.size() + 1, 0);
+  static thread_local std::vector<std::int64_t> next, start,
+      position;  // of this thread; they grow to the largest batch
+  next.assign(experts_.size() + 1, 0);
   for (std::int64_t i = 0; i < n; ++i) ++next[static_cast<std::size_t>(expert[i]) + 1];
   std::partial_sum(next.begin(), next.end(), next.begin());
-  const std::vector<std::int64_t> start = next;
-  at::Tensor order = at::empty({n}, at::kLong);
-  std::int64_t* position = order.data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < n; ++i) position[next[static_cast<std::size_t>(expert[i])]++] = i;
+  start = next;
+  position.resize(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) {
+    position[static_cast<std::size_t>(next[static_cast<std::size_t>(expert[i])]++)] = i;
+  }
 
   if (trace != nullptr) {
     trace->x = x;
     trace->expert = expert_of;
   }
-  if (inference) {  // each row is read and written where it stands
-    at::Tensor y = at::empty_like(tokens);
-    for (std::size_t e = 0; e < experts_.size(); ++e) {
-      if (start[e + 1] == start[e]) continue;
-      const Expert& own = experts_[e];
-      const model::PackedMlp& packed =
-          own.packed.get([&] { return model::PackedMlp(own.fc1_weight, own.fc1_bias, own.fc2_weight, own.fc2_bias); });
-      packed.forward(tokens.const_data_ptr<float>(),
-                     {position + start[e], static_cast<std::size_t>(start[e + 1] - start[e])}, y.data_ptr<float>(),
-                     nullptr);
-    }
-    return y.reshape(x.sizes());
-  }
+  if (inference) return infer(tokens, position.data(), start).reshape(x.sizes());
+  const at::Tensor order = index_tensor(position);
   const at::Tensor grouped = tokens.index_select(0, order);
   std::vector<at::Tensor> answers;
   for (std::size_t e = 0; e < experts_.size(); ++e) {
@@ -97,6 +92,54 @@ at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const
     answers.push_back(at::linear(h, weights.fc2_weight, weights.fc2_bias));
   }
   return at::empty_like(tokens).index_copy(0, order, at::cat(answers, 0)).reshape(x.sizes());
+}
+
+at::Tensor ExpertMlp::infer(const at::Tensor& tokens, const std::int64_t* order,
+                            std::span<const std::int64_t> start) const {
+  struct Part {
+    const model::PackedMlp* mlp;
+    std::int64_t first, count, cost;
+  };
+  static thread_local std::vector<Part> parts;  // of this thread; grows to the most it has seen
+  parts.clear();
+  std::int64_t total = 0;
+  for (std::size_t e = 0; e < experts_.size(); ++e) {
+    total += (start[e + 1] - start[e]) * experts_[e].fc1_weight.size(0);
+  }
+  // No part takes more than a quarter of a thread's share, so that the threads end together; a part that is too short
+  // for the registers would cost more than it evens out.
+  const int threads = model::split_threads();
+  for (std::size_t e = 0; e < experts_.size(); ++e) {
+    if (start[e + 1] == start[e]) continue;
+    const Expert& own = experts_[e];
+    const model::PackedMlp& packed = own.packed.get(
+        [&] { return model::PackedMlp(own.fc1_weight, own.fc1_bias, own.fc2_weight, own.fc2_bias, precision_); });
+    constexpr std::int64_t kFewest = 30;
+    const std::int64_t count = start[e + 1] - start[e],
+                       most =
+                           threads == 1
+                               ? count
+                               : std::max(total / (4 * threads) / std::max<std::int64_t>(packed.hidden(), 1), kFewest);
+    const std::int64_t pieces = (count + most - 1) / most;
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      const std::int64_t begin = start[e] + count * p / pieces, end = start[e] + count * (p + 1) / pieces;
+      parts.push_back({&packed, begin, end - begin, (end - begin) * packed.hidden()});
+    }
+  }
+  // The costliest first: what is left at the end is small.
+  if (threads > 1) {
+    std::sort(parts.begin(), parts.end(),
+              [](const Part& a, const Part& b) { return a.cost != b.cost ? a.cost > b.cost : a.first < b.first; });
+  }
+  at::Tensor y = at::empty_like(tokens);
+  const float* from = tokens.const_data_ptr<float>();
+  float* to = y.data_ptr<float>();
+  const std::vector<Part>& dealt = parts;
+  model::split(static_cast<std::int64_t>(dealt.size()), [&](std::int64_t p) {
+    const Part& part = dealt[static_cast<std::size_t>(p)];
+    part.mlp->forward(from, {order + part.first, static_cast<std::size_t>(part.count)}, to, nullptr);
+  });
+  return y;
 }
 
 std::int64_t ExpertMlp::expert_size(std::int64_t expert) const {
@@ -120,13 +163,13 @@ double ExpertMlp::macs_per_token(std::span<const double> token_share) const {
   return 2.0 * d * active_neurons(token_share) + routed * static_cast<double>(keys_.size(0)) * d;
 }
 
-std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors) {
+std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors, model::Precision precision) {
   const std::string prefix = model::mlp_prefix(layer);
   if (tensors.contains(prefix + "router.weight")) {
-    if (get_router(prefix, tensors).is_plain()) return std::make_unique<ExpertMlp>(layer, tensors);
+    if (get_router(prefix, tensors).is_plain()) return std::make_unique<ExpertMlp>(layer, tensors, precision);
     return std::make_unique<MixtureMlp>(layer, tensors);
   }
-  return model::make_dense_mlp(layer, tensors);
+  return model::make_dense_mlp(layer, tensors, precision);
 }
 
 LayerSummary summarise_layer(std::int64_t layer, const model::TensorMap& tensors) {

@@ -27,8 +27,10 @@ namespace moextract::moe {
 class ExpertMlp : public model::Mlp {
  public:
   /// From the tensors of a layer as above. Gathers each expert's rows into contiguous weights; when gradients are
-  /// recorded, they flow back to the shared rows.
-  ExpertMlp(std::int64_t layer, const model::TensorMap& tensors);
+  /// recorded, they flow back to the shared rows. `precision` is that of inference on a CPU; the router's products are
+  /// float32 in all of them.
+  ExpertMlp(std::int64_t layer, const model::TensorMap& tensors,
+            model::Precision precision = model::Precision::float32);
 
   at::Tensor forward(const at::Tensor& x, model::MlpTrace* trace) const override;
   std::int64_t experts() const override { return static_cast<std::int64_t>(experts_.size()); }
@@ -42,6 +44,11 @@ class ExpertMlp : public model::Mlp {
     at::Tensor fc1_weight, fc1_bias, fc2_weight, fc2_bias;
     model::Lazy<model::PackedMlp> packed;
   };
+  /// Inference on a CPU, split over threads by expert and block of tokens. Tokens of expert e stand in
+  /// order[start[e]] .. order[start[e + 1] - 1].
+  at::Tensor infer(const at::Tensor& tokens, const std::int64_t* order, std::span<const std::int64_t> start) const;
+
+  model::Precision precision_;
   at::Tensor keys_, key_bias_;
   model::Lazy<model::PackedLinear> packed_keys_;
   std::int64_t prefix_tokens_ = 0;  // of each image: they go to the last expert
@@ -49,7 +56,8 @@ class ExpertMlp : public model::Mlp {
 };
 
 /// Makes what a layer's tensors describe: experts where there is a router, else the dense (or pruned) MLP.
-std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors);
+std::unique_ptr<model::Mlp> make_mlp(std::int64_t layer, const model::TensorMap& tensors,
+                                     model::Precision precision = model::Precision::float32);
 
 /// Numbers of a layer for tables.
 struct LayerSummary {

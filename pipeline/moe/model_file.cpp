@@ -165,8 +165,9 @@ void save_model(const std::filesystem::path& path, const model::ModelDescription
   model::save_weights(path, tensors, metadata);
 }
 
-std::unique_ptr<model::Network> make_network(const model::ModelDescription& description, const TensorMap& tensors) {
-  return std::make_unique<model::Vit>(description.vit, tensors, make_mlp);
+std::unique_ptr<model::Network> make_network(const model::ModelDescription& description, const TensorMap& tensors,
+                                             model::Precision precision) {
+  return std::make_unique<model::Vit>(description.vit, tensors, make_mlp, precision);
 }
 
 }  // namespace moextract::moe

@@ -27,8 +27,9 @@ LoadedModel load_model(const std::filesystem::path& path, const std::optional<mo
 void save_model(const std::filesystem::path& path, const model::ModelDescription& description,
                 const model::TensorMap& tensors, model::Metadata metadata = {});
 
-/// The network these tensors describe.
+/// The network these tensors describe; `precision` is that of inference on a CPU.
 std::unique_ptr<model::Network> make_network(const model::ModelDescription& description,
-                                             const model::TensorMap& tensors);
+                                             const model::TensorMap& tensors,
+                                             model::Precision precision = model::Precision::float32);
 
 }  // namespace moextract::moe

@@ -54,7 +54,7 @@ class Collector {
       : params_(params),
         inputs_(inputs),
         context_(context),
-        network_(moe::make_network(inputs.model.description, inputs.model.tensors)),
+        network_(moe::make_network(inputs.model.description, inputs.model.tensors, inputs.precision)),
         paths_(shard_paths(folder, inputs.images.size(), params)) {}
 
   nlohmann::json run() {

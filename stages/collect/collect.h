@@ -17,7 +17,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kCollectVersion = 2;
+inline constexpr int kCollectVersion = 3;
 
 enum class ClassToken { sampled, always, never };
 enum class CollectTaps { both, x, h };
@@ -41,6 +41,7 @@ struct CollectInputs {
   std::int64_t micro_batch = 8;
   model::BadImages bad_images = model::BadImages::stop;
   double max_bad_share = 0.0;
+  model::Precision precision = model::Precision::float32;
 };
 
 /// Whether collect.taps names this tap.

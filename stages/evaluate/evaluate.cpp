@@ -17,6 +17,7 @@
 #include "moe/expert_mlp.h"
 #include "run/progress.h"
 #include "stages/cluster/cluster.h"
+#include "stages/precision_check.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
@@ -194,10 +195,12 @@ std::int64_t router_entropy(const moe::RouterWeights& router, const at::Tensor& 
 /// The network with its experts routed as `inputs` says.
 std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs) {
   const moe::LoadedModel& model = inputs.model;
-  if (inputs.routing == moe::Routing::learnt) return moe::make_network(model.description, model.tensors);
-  const auto make = [&](std::int64_t layer, const model::TensorMap& tensors) -> std::unique_ptr<model::Mlp> {
+  if (inputs.routing == moe::Routing::learnt)
+    return moe::make_network(model.description, model.tensors, inputs.precision);
+  const auto make = [&](std::int64_t layer, const model::TensorMap& tensors,
+                        model::Precision precision) -> std::unique_ptr<model::Mlp> {
     const std::string prefix = model::mlp_prefix(layer);
-    if (!tensors.contains(prefix + "router.weight")) return moe::make_mlp(layer, tensors);
+    if (!tensors.contains(prefix + "router.weight")) return moe::make_mlp(layer, tensors, precision);
     const std::int64_t k = tensors.at(prefix + "router.weight").size(0);
     moe::Chooser chooser;
     if (inputs.routing == moe::Routing::random) {
@@ -217,7 +220,7 @@ std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs) {
     }
     return std::make_unique<moe::MixtureMlp>(layer, tensors, std::move(chooser));
   };
-  return std::make_unique<model::Vit>(model.description.vit, model.tensors, make);
+  return std::make_unique<model::Vit>(model.description.vit, model.tensors, make, inputs.precision);
 }
 
 /// The counts behind the analysis, as tensors.
@@ -248,6 +251,10 @@ void describe(config::Section section, ControlParams& p) {
 }
 
 json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::path& folder) {
+  const PrecisionCheck check = inputs.precision_sample > 0
+                                   ? check_precision(inputs.model, inputs.precision, inputs.images, inputs.micro_batch,
+                                                     inputs.precision_sample, "evaluate", context)
+                                   : PrecisionCheck{};
   std::unique_ptr<model::Network> network;
   context.comm.together([&] { network = make_routed(inputs); });
   const std::vector<moe::RouterWeights> routers = routers_of(inputs.model, *network);
@@ -363,13 +370,15 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
       }
     }
   }
-  const json evaluation{{"images", images},
-                        {"skipped", counts.numbers[Counts::skipped]},
-                        {"top1_correct", counts.numbers[Counts::top1]},
-                        {"top5_correct", counts.numbers[Counts::top5]},
-                        {"macs_per_image", model::macs_per_image(*network, shares)},
-                        {"parameters", model::count_parameters(inputs.model.tensors)},
-                        {"layers", std::move(layers)}};
+  json evaluation{{"images", images},
+                  {"skipped", counts.numbers[Counts::skipped]},
+                  {"top1_correct", counts.numbers[Counts::top1]},
+                  {"top5_correct", counts.numbers[Counts::top5]},
+                  {"macs_per_image", model::macs_per_image(*network, shares)},
+                  {"parameters", model::count_parameters(inputs.model.tensors)},
+                  {"layers", std::move(layers)}};
+  evaluation["precision"] = name_of(inputs.precision);
+  if (check.images > 0) evaluation["precision_check"] = to_json(check, inputs.precision);
   const int workers = context.comm.size() * context.workers.size();
   const json timing{
       {"images_per_second", forward_seconds > 0 ? static_cast<double>(images) * workers / forward_seconds : 0.0},

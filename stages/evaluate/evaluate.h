@@ -29,6 +29,8 @@ struct EvaluateInputs {
   std::int64_t micro_batch = 8;
   model::BadImages bad_images = model::BadImages::stop;
   double max_bad_share = 0.0;
+  model::Precision precision = model::Precision::float32;
+  std::int64_t precision_sample = 0;  ///< images on which `precision` is compared with float32 first
   moe::Routing routing = moe::Routing::learnt;  ///< of layers with experts
   const moe::LoadedModel* dense = nullptr;      ///< routing oracle and best
   std::filesystem::path clusters;               ///< folder of the cluster stage; routing oracle

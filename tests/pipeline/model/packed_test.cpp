@@ -11,31 +11,10 @@
 #include "model/linear.h"
 #include "model/mlp.h"
 #include "model/packed_mlp.h"
+#include "tests/pipeline/model/packed_cases.h"
 
 namespace moextract::model::test {
 namespace {
-
-at::Tensor values(at::IntArrayRef shape, double seed) {
-  std::int64_t n = 1;
-  for (const std::int64_t size : shape) n *= size;
-  return (((at::arange(n, at::kDouble) + 1.0) * (12.9898 + seed)).sin() * 43758.5453)
-      .frac()
-      .reshape(shape)
-      .to(at::kFloat);
-}
-
-std::vector<PackedSet> supported_sets() {
-  std::vector<PackedSet> sets;
-  for (const PackedSet set : {PackedSet::portable, PackedSet::avx2, PackedSet::avx512}) {
-    if (is_supported(set)) sets.push_back(set);
-  }
-  return sets;
-}
-
-/// Leaves the best set chosen.
-struct EverySet {
-  ~EverySet() { choose_packed_set(supported_sets().back()); }
-};
 
 at::Tensor exact_mlp(const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1, const at::Tensor& w2,
                      const at::Tensor& b2) {
@@ -106,14 +85,16 @@ TEST(Packed, WritesTheGivenRowsAndNoOther) {
 
 TEST(Packed, KeepsWhatIsNotANumber) {
   const EverySet restore;
-  const PackedMlp packed(values({33, 8}, 1), at::zeros({33}), values({8, 33}, 2), at::zeros({8}));
   at::Tensor x = values({4, 8}, 3);
   x[2][5] = NAN;
-  for (const PackedSet set : supported_sets()) {
-    choose_packed_set(set);
-    const at::Tensor y = packed.forward(x, nullptr);
-    EXPECT_TRUE(y[2].isnan().all().item<bool>());
-    EXPECT_FALSE(y[1].isnan().any().item<bool>());
+  for (const Precision precision : {Precision::float32, Precision::bfloat16, Precision::int16}) {
+    const PackedMlp reduced(values({33, 8}, 1), at::zeros({33}), values({8, 33}, 2), at::zeros({8}), precision);
+    for (const PackedSet set : supported_sets()) {
+      choose_packed_set(set);
+      const at::Tensor y = reduced.forward(x, nullptr);
+      EXPECT_TRUE(y[2].isnan().all().item<bool>()) << name_of(precision);
+      EXPECT_FALSE(y[1].isnan().any().item<bool>());
+    }
   }
 }
 
