@@ -39,7 +39,7 @@ TEST(Inference, AttentionIsPyTorchsInDoublePrecision) {
       at::Tensor y = at::empty({shape.images, shape.queries, width});
       attend(shape, input, Precision::float32, y.data_ptr<float>());
       EXPECT_LT((y.to(at::kDouble) - expected).abs().max().item<double>(), 1e-5);
-      if (!first.defined()) first = y;
+      if (!first.defined()) first = y.clone();
       EXPECT_TRUE(at::equal(y, first)) << "set " << static_cast<int>(set);
       attend(shape, input, Precision::bfloat16, y.data_ptr<float>());
       EXPECT_LT((y.to(at::kDouble) - expected).abs().max().item<double>(), 0.1);
@@ -66,7 +66,7 @@ TEST(Inference, LayerNormIsPyTorchsInDoublePrecision) {
                              b.const_data_ptr<float>(), width, 1e-6f, y.data_ptr<float>() + r * width);
       }
       EXPECT_LT((y.to(at::kDouble) - expected).abs().max().item<double>(), 3e-5);
-      if (!first.defined()) first = y;
+      if (!first.defined()) first = y.clone();
       EXPECT_TRUE(at::equal(y, first)) << "set " << static_cast<int>(set);
     }
   }
