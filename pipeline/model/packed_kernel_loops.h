@@ -14,6 +14,9 @@
 namespace moextract::model {
 namespace {
 
+/// Bytes of a panel's input, or pair of inputs.
+constexpr std::int64_t kLine = 64;
+
 /// Inputs (or pairs) of a panel that stay in the first-level cache while all rows pass: 24 KB of weights.
 constexpr std::int64_t kChunk = 384;
 
@@ -73,6 +76,7 @@ struct FloatTile {
   const Product& product;
 
   std::int64_t length() const { return product.in; }
+  const void* panel(std::int64_t number) const { return product.panels + number * product.in * kPanelWidth; }
   /// R rows times P panels, from panel `first` on, inputs begin .. end. y holds the sums between chunks of inputs.
   template <int R, int P>
   inline __attribute__((always_inline)) void run(std::int64_t first, const Input* x, std::int64_t, float* const* y,
@@ -117,6 +121,7 @@ struct IntegerTile {
   const float* x_step;
 
   std::int64_t length() const { return product.pairs; }
+  const void* panel(std::int64_t number) const { return product.panels + number * product.pairs * kPanelWidth * 2; }
   template <int R, int P>
   inline __attribute__((always_inline)) void run(std::int64_t first, const Input* x, std::int64_t at, float* const* y,
                                                  std::int64_t begin, std::int64_t end) const {
@@ -180,11 +185,16 @@ void panels(const Tile& tile, std::int64_t first, const typename Tile::Input* x,
   // Sums between chunks stand in y, which must have room for whole panels.
   const bool room = tile.product.pad || (first + P) * kPanelWidth <= tile.product.out;
   const std::int64_t chunk = room && length > kChunk + kChunk / 4 ? kChunk : length;
+  const char* next = static_cast<const char*>(tile.panel(first + P));  // beyond the last it is asked for in vain
   std::int64_t begin = 0;
   do {
     const std::int64_t end = length - begin <= chunk + chunk / 4 ? length : begin + chunk;
     for (std::int64_t g = 0, at = 0; g < groups; ++g) {
       const std::int64_t count = least + (g < larger ? 1 : 0);
+      // Where rows are few, weights come from afar: each group asks for its share of the next panel.
+      for (std::int64_t i = begin + (end - begin) * g / groups; i < begin + (end - begin) * (g + 1) / groups; ++i) {
+        __builtin_prefetch(next + i * kLine);
+      }
       rows_of<R, P>(tile, first, x, at, count, y, begin, end);
       at += count;
     }
