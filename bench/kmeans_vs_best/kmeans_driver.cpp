@@ -1,7 +1,7 @@
 // Times cluster::fit on rows in memory: one JSON line a run. Also shows what the assignment's products reach beside the
 // fastest such products this machine can do (--peak).
 //
-//   kmeans_driver ROWS.f16 DIMENSION CENTROIDS.f32 K ITERATIONS THREADS [--no-bounds] [--per-iteration]
+//   kmeans_driver ROWS.f16 DIMENSION CENTROIDS.f32 K ITERATIONS THREADS [--no-bounds] [--no-rounded] [--per-iteration]
 //   kmeans_driver --peak ROWS.f16 DIMENSION K THREADS
 #include <algorithm>
 #include <chrono>
@@ -60,6 +60,7 @@ int fit_once(int argc, char** argv) {
   bool each = false;
   for (int i = 7; i < argc; ++i) {
     if (std::strcmp(argv[i], "--no-bounds") == 0) params.bounds_bytes = 0;
+    if (std::strcmp(argv[i], "--no-rounded") == 0) params.rounded_bytes = 0;
     if (std::strcmp(argv[i], "--per-iteration") == 0) each = true;
   }
   const MemoryRows rows(read_values<std::uint16_t>(argv[1]), d, 0, 1 << 20);

@@ -47,6 +47,6 @@ print(json.dumps({
     "instructions": own["instructions"], "cpu_seconds": own["cpu_seconds"], "inertia": own["inertia"],
     "peers": {name: {"seconds": r["seconds"], "cpu_seconds": r["cpu_seconds"], "inertia": round(r["inertia"], 4)} for name, r in best.items()},
     "times_less_cpu": round(min(r["cpu_seconds"] for r in best.values()) / own["cpu_seconds"], 2),
-    "inertia_not_higher": bool(not same_start or own["inertia"] <= min(same_start) * (1 + 5e-7))}))
+    "inertia_not_higher_in_6_digits": bool(not same_start or float(f"{own['inertia']:.6g}") <= float(f"{min(same_start):.6g}"))}))
 PY
 done
