@@ -1,7 +1,9 @@
 // The cluster stage beyond k-means on h: HDBSCAN, an automatic k, other taps, and what follows it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -156,6 +158,39 @@ TEST(ClusterMethods, LayersOfDifferentKGoThroughAllStages) {
     const auto folders = run_stages(config, 2, 1);
     const json layers = json::parse(read_text_file(folders.at("assemble/experts") / "assembly.json")).at("layers");
     EXPECT_EQ(layers[1].at("k").get<int>() - layers[0].at("k").get<int>(), 2) << layers.dump();
+  }
+}
+
+template <class T>
+std::vector<T> values_of(const store::SafetensorsFile& file, const std::string& name) {
+  const store::TensorView& view = file.tensors().at(name);
+  std::vector<T> values(view.data.size() / sizeof(T));
+  std::memcpy(values.data(), view.data.data(), view.data.size());
+  return values;
+}
+
+TEST(ClusterMethods, BalancedClustersAreEvenAndTheRouterKnowsTheirPrices) {
+  const SmallRun small;
+  const auto folders =
+      run_stages(small.config({"cluster.balance=0.1", "cluster.tap=x", "cluster.max_iterations=20",
+                               "finetune.enabled=false", "assemble.method=least_squares", "assemble.storage=own_output",
+                               "moments.micro_batch=4", "baseline.enabled=false"}),
+                 2, 1, {"assemble"});
+  for (std::int64_t layer = 0; layer < 2; ++layer) {
+    const auto sizes = summary(folders.at("cluster"), layer).at("sizes").get<std::vector<std::int64_t>>();
+    EXPECT_LE(*std::max_element(sizes.begin(), sizes.end()), 176);  // 1.1 * 480 / 3
+    const store::SafetensorsFile clusters(layer_clusters_path(folders.at("cluster"), layer)),
+        moments(folders.at("moments") / fmt::format("layer-{:03}.safetensors", layer));
+    const auto centroids = values_of<float>(clusters, "centroids");
+    const auto prices = values_of<double>(clusters, "prices");
+    const auto bias = values_of<float>(moments, "router.bias");
+    ASSERT_EQ(prices.size(), 3u);
+    ASSERT_EQ(bias.size(), 3u);
+    for (std::size_t c = 0; c < 3; ++c) {
+      double squares = prices[c];
+      for (std::size_t j = 0; j < 16; ++j) squares += std::pow(static_cast<double>(centroids[c * 16 + j]), 2);
+      EXPECT_NEAR(bias[c], -0.5 * squares, 1e-6 * squares);
+    }
   }
 }
 
