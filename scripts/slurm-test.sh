@@ -10,7 +10,6 @@
 #   submit     one run over both hosts
 #   limit      a time limit too short for the run: it saves, requeues itself, goes on
 #   signal     moextract cancel: it saves and leaves; submitted again it goes on
-#   preempt    a job of a higher partition takes both hosts: it saves, leaves, waits, goes on
 #   host       a host dies under the job: Slurm requeues it, it goes on
 #   tries      a job that dies at once gives up after its number of tries
 #   sweep      a sweep as arrays larger than the cluster allows, with shared stages first
@@ -40,12 +39,12 @@ while (($# > 0)); do
       print_help "${BASH_SOURCE[0]}"
       exit 0
       ;;
-    doctor | submit | limit | signal | preempt | host | tries | sweep) cases+=("$1") ;;
+    doctor | submit | limit | signal | host | tries | sweep) cases+=("$1") ;;
     *) die "unknown argument '$1'; see --help" 2 ;;
   esac
   shift
 done
-((${#cases[@]} > 0)) || cases=(doctor submit limit signal preempt host tries sweep)
+((${#cases[@]} > 0)) || cases=(doctor submit limit signal host tries sweep)
 
 missing=$(slurm_missing)
 if [[ -n $missing ]]; then
@@ -151,17 +150,11 @@ for name in "${cases[@]}"; do
       says "^test\* +2 +2 "
       says "srun --mpi .*pmix"
       says "can be submitted"
-      # Every option that the template or the program hands to Slurm is one of this Slurm.
-      { on_cluster sbatch --help; on_cluster srun --help; } > "$work/slurm-help" 2>&1
-      for option in $(grep -ohE '^#SBATCH --[a-z-]+' "$root/slurm/job.sbatch" | sed 's/#SBATCH //') \
-        $(sed -n 's/.*lines.option("\([a-z-]*\)".*/--\1/p' "$root/pipeline/slurm/job_script.cpp") --cpu-bind --kill-on-bad-exit --mpi; do
-        grep -qE -- "$option([=, \[]|\$)" "$work/slurm-help" || complain "this Slurm has no option $option"
-      done
       sed 's/^time:.*/time: "02:00:00"/' "$work/site.yaml" > "$work/long.yaml"
       moextract 9 doctor --slurm --site "$work/long.yaml"
       says "problem: time 02:00:00 is more than partition test allows"
       moextract 9 submit "$config" --partition tset
-      says "sbatch refused .*invalid partition specified: tset;.*; this cluster has test, urgent: did you mean test\?"
+      says "sbatch refused .*invalid partition specified: tset;.*; this cluster has test: did you mean test\?"
       moextract 4 logs "$config"
       says "was not submitted"
       expect 9 env PATH=/nowhere "$program" submit "$config"
@@ -208,17 +201,6 @@ for name in "${cases[@]}"; do
       says "no job of this run is in the queue"
       moextract 0 submit "$config" --nodes 1 --tasks-per-node 1
       wait_until 120 queue_is_empty
-      said_in "$job_log" "job [0-9]+: done"
-      same_as_local "$work/reference"
-      ;;
-    preempt)
-      moextract 0 submit "$config" "${both[@]}"
-      wait_until 20 log_says "train: begins"
-      expect 0 on_cluster sbatch --partition=urgent --nodes=2 --exclusive --output=/dev/null --wrap="sleep 2"
-      wait_until 240 queue_is_empty
-      said_in "$job_log" "interrupted"
-      said_in "$job_log" "exit code 75: goes on in another start"
-      said_in "$job_log" "start 2 on"
       said_in "$job_log" "job [0-9]+: done"
       same_as_local "$work/reference"
       ;;
