@@ -24,7 +24,7 @@ def label(row):
     if get("assemble.method") != "least_squares":
         if get("assemble.budget") == "threshold":
             return "VBP's choice + least squares"
-        extra = {"none": "", "mean_shift": " + mean shift", "least_squares": " + least squares"}[get("assemble.compensation")]
+        extra = {"mean_shift": " + mean shift", "least_squares": " + least squares"}.get(get("assemble.compensation"), "")
         return f"MoEE, k = {k}{extra}"
     name = f"fitted, k = {k}"
     if get("cluster.tap") == "h":
