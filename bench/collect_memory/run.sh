@@ -1,8 +1,10 @@
 #!/bin/bash
-# Peak memory of a rank that collects 10,000 images against one that collects 1,000: vit_tiny_patch16_224, Tiny-ImageNet read out of its
-# tar file, float32. Ends with one JSON line; "ours" is the peak for 10,000, "peer" that for 1,000, in MB.
+# Peak memory of a rank that collects ten times as many images as another: vit_tiny_patch16_224 on 10,000 (BENCH_IMAGES) and 1,000 images of
+# Tiny-ImageNet read out of their tar file, and the quick start's model on 10,000 and 1,000 images of Fashion-MNIST, all tokens. Float32.
+# Ends with a JSON line for each; "ours" is the peak for the many, "peer" that for a tenth of them, in MB.
 #
-# Environment: MOEXTRACT_TEST_DATA, BENCH_THREADS (2), BENCH_BATCH (10), MOEXTRACT_BUILD (build/release)
+# Environment: MOEXTRACT_TEST_DATA, MOEXTRACT_FASHION_MNIST (/usr/share/datasets/fashion-mnist), BENCH_IMAGES (10000), BENCH_THREADS (2),
+#              MOEXTRACT_BUILD (build/release)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 : "${MOEXTRACT_TEST_DATA:?names the folder of the test data}"
@@ -10,13 +12,7 @@ program=$(find "${MOEXTRACT_BUILD:-$root/build/release}" -name moextract -type f
 [[ -n $program ]] || { echo "moextract is not built: run scripts/build.sh, or set MOEXTRACT_BUILD" >&2; exit 2; }
 data=$root/build/bench-data
 mkdir -p "$data"
-config=$data/memory.yaml
-cat > "$config" << END
-run:
-  name: memory
-  threads: ${BENCH_THREADS:-2}
-  store: $data/memory-store
-  folder: $data/memory-run
+cat > "$data/vit_tiny.yaml" << END
 model:
   name: vit_tiny_patch16_224
   weights: $MOEXTRACT_TEST_DATA/vit-tiny-in1k/vit_tiny_patch16_224.safetensors
@@ -24,25 +20,38 @@ model:
   interpolation: bicubic
   mean: [0.5]
   std: [0.5]
-  micro_batch: ${BENCH_BATCH:-10}
 data:
   calibration:
     source: $MOEXTRACT_TEST_DATA/tiny-imagenet-200/train_100_per_class.tar
     shuffle_seed: 1
 END
-peak() { # IMAGES
+cat > "$data/fashion.yaml" << END
+model:
+  weights: $root/models/fashion_vit.safetensors
+data:
+  calibration:
+    source: ${MOEXTRACT_FASHION_MNIST:-/usr/share/datasets/fashion-mnist}/t10k-images-idx3-ubyte.gz
+collect:
+  tokens_per_image: 0
+END
+peak() { # CONFIG IMAGES
   rm -rf "$data/memory-store" "$data/memory-run"
-  python3 - "$program" collect "$config" --set "data.calibration.count=$1" << 'END'
+  python3 - "$program" collect "$data/$1.yaml" --set run.threads="${BENCH_THREADS:-2}" --set run.store="$data/memory-store" \
+    --set run.folder="$data/memory-run" --set "data.calibration.count=$2" << 'END'
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3)
 END
 }
-small=$(peak 1000)
-large=$(peak 10000)
-rm -rf "$data/memory-store" "$data/memory-run"
-python3 - "$small" "$large" << 'END'
-import json, sys
-small, large = map(float, sys.argv[1:])
-print(json.dumps({"name": "collect_memory", "unit": "MB", "ours": round(large, 1), "peer": round(small, 1), "ratio": round(large / small, 3)}))
-END
+compare() { # NAME CONFIG IMAGES
+  local few many
+  few=$(peak "$2" $(($3 / 10)))
+  many=$(peak "$2" "$3")
+  rm -rf "$data/memory-store" "$data/memory-run"
+  python3 -c 'import json, sys
+few, many = map(float, sys.argv[3:])
+print(json.dumps({"name": sys.argv[1], "unit": "MB", "images": int(sys.argv[2]), "ours": round(many, 1), "peer": round(few, 1),
+                  "ratio": round(many / few, 3)}))' "$1" "$3" "$few" "$many"
+}
+compare collect_memory_fashion fashion 10000
+compare collect_memory vit_tiny "${BENCH_IMAGES:-10000}"

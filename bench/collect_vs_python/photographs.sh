@@ -1,11 +1,12 @@
-# Sourced: 1,000 real photographs (five copies of the test data's 200) in a folder a class, and a configuration that collects
+# Sourced: 1,000 real photographs (BENCH_COPIES, five, of the test data's 200) in a folder a class, and a configuration that collects
 # them with vit_tiny_patch16_224. Sets `photographs` and `config`.
 : "${MOEXTRACT_TEST_DATA:?names the folder of the test data}"
 data=$root/build/bench-data
 photographs=$data/photographs
-if [[ $(find "$photographs" -name '*.jpg' 2> /dev/null | wc -l) -ne 1000 ]]; then
+copies=${BENCH_COPIES:-5}
+if [[ $(find "$photographs" -name '*.jpg' 2> /dev/null | wc -l) -ne $((200 * copies)) ]]; then
   rm -rf "$photographs"
-  for copy in 0 1 2 3 4; do
+  for ((copy = 0; copy < copies; ++copy)); do
     mkdir -p "$photographs/$copy"
     cp "$MOEXTRACT_TEST_DATA"/nips17-mini200/images/*.jpg "$photographs/$copy/"
   done
@@ -39,5 +40,5 @@ collect_rate() {
   rm -rf "$data/collect-run"
   python3 -c 'import json, sys, glob
 m = json.load(open(glob.glob(sys.argv[1] + "/collect-*/manifest.json")[0]))
-print(1000 / m["seconds"])' "$data/collect-store"
+print(m["counts"]["images"] / m["seconds"])' "$data/collect-store"
 }
