@@ -5,7 +5,7 @@
 # same run on 1 to 4 ranks (drawn for every start), lets it work for a random time, and disturbs it: SIGKILL to one rank, SIGKILL
 # to all, or SIGTERM or SIGUSR2 to all ranks. It is started again, on another number of ranks, until it ends by itself. Then all
 # data files and evaluation.json are compared with the reference, and the next run begins in an empty store. Files that hold
-# times (timing.json, manifest.json) are left out.
+# times (timing.json, manifest.json, the seconds of k-means' iterations) are left out.
 #
 #   --kills N     disturbances to make (default 10)
 #   --seconds S   begin no further run this long after the undisturbed one has ended (default: no limit)
@@ -91,7 +91,7 @@ finish_job() {
 
 # Files of a store that must not depend on anything but the configuration.
 data_files() {
-  (cd "$1" && find . -path './.*' -prune -o -type f ! -name manifest.json ! -name DONE ! -name timing.json -print | sort)
+  (cd "$1" && find . -path './.*' -prune -o -type f ! -name manifest.json ! -name DONE ! -name timing.json ! -name '*.iterations.jsonl' -print | sort)
 }
 
 compare_with_reference() {

@@ -92,7 +92,7 @@ usr2_during() { # STAGE LOGGED FOUND
   once "moextract: interrupted"
   expect 0 "$mpirun" 2 "$program" run "$config"
   says "$3"
-  diff -r -x .runs -x .watch -x manifest.json -x DONE -x timing.json "$work/undisturbed" "$FAULT_STORE" >"$log" ||
+  diff -r -x .runs -x .watch -x manifest.json -x DONE -x timing.json -x '*.iterations.jsonl' "$work/undisturbed" "$FAULT_STORE" >"$log" ||
     complain "the resumed run differs from the undisturbed one"
 }
 

@@ -83,7 +83,8 @@ done < <(find README.md CONTRIBUTING.md docs -name '*.md' -print0 | sort -z | wh
   commands "$file"
 done)
 
-# Options that are named in a sentence: of some subcommand, of one of the scripts, or of the programs listed here.
+# Options that are named in a sentence: of some subcommand, of one of the scripts (of benchmarks: their leading comments), or of
+# the programs listed here.
 if [[ -x $program ]]; then
   foreign='--allow-run-as-root --bind-to --oversubscribe --mpi --kill-on-bad-exit --signal --constraint'
   all_help=$(
@@ -93,6 +94,7 @@ if [[ -x $program ]]; then
       "$program" "$subcommand" --help < /dev/null
     done
     for script in scripts/*.sh; do "$script" --help < /dev/null; done
+    grep -h '^#' bench/*/run.sh
   )
   while IFS=: read -r place option; do
     checked=$((checked + 1))

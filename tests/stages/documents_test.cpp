@@ -96,7 +96,9 @@ TEST(Documents, EveryKeyThatAPageNamesExists) {
       const std::string words = (*span)[1];
       for (std::sregex_iterator word(words.begin(), words.end(), key); word != end; ++word) {
         const std::string name = (*word)[2];
-        if (!sections.contains(name.substr(0, name.find('.')))) continue;
+        const std::string section = name.substr(0, name.find('.'));
+        if (!sections.contains(section)) continue;
+        if (section == "router" && page.filename() == "formats.md") continue;  // tensors have that prefix, too
         if (endings.contains(name.substr(name.rfind('.') + 1))) continue;
         EXPECT_TRUE(known.contains(name)) << page << " names the key " << name;
         ++checked;
