@@ -121,13 +121,13 @@ case $case_name in
     says "clustering was asked to stop; 0 of 3 layers are saved, and of the next one [0-9]+ iterations of start [1-4] of 4"
     expect 0 "$mpirun" 2 "$program" "${long_clustering[@]}"
     says "cluster: layer 0: goes on from iteration [0-9]+ of start [1-4]"
-    diff -r -x manifest.json -x DONE "$work/undisturbed" "$FAULT_STORE"/cluster-* || complain "the clusters differ"
+    diff -r -x manifest.json -x DONE -x '*.iterations.jsonl' "$work/undisturbed" "$FAULT_STORE"/cluster-* || complain "the clusters differ"
     ;;
   kill_iteration)
     during_iteration KILL 137
     expect 0 "$mpirun" 4 "$program" "${long_clustering[@]}"
     says "cluster: layer 0: goes on from iteration [0-9]+ of start [1-4]"
-    diff -r -x manifest.json -x DONE "$work/undisturbed" "$FAULT_STORE"/cluster-* || complain "the clusters differ"
+    diff -r -x manifest.json -x DONE -x '*.iterations.jsonl' "$work/undisturbed" "$FAULT_STORE"/cluster-* || complain "the clusters differ"
     ;;
   usr2_train) usr2_during train "train: begins" "train: resumed from step|train: begins" ;;
   usr2_collect) usr2_during collect "collect: begins" "train: already there" ;;
@@ -183,7 +183,7 @@ case $case_name in
     says "shard-000008.h5: .*; the shard is made again"
     says "shard-000009.h5: not an HDF5 file.*; the shard is made again"
     [[ $(grep -c "the shard is made again" "$log") == 8 ]] || complain "other shards are named, too"
-    diff -r -x manifest.json -x DONE "$work/whole" "$folder" || complain "the shards differ from an undisturbed run's"
+    diff -r -x manifest.json -x DONE -x '*.iterations.jsonl' "$work/whole" "$folder" || complain "the shards differ from an undisturbed run's"
     made=$(find "$folder" -name 'shard-*.h5' -mmin -30 | wc -l)
     [[ $made == 9 ]] || complain "$made shards were made, not 9"
     # Between two stages: one deleted, one exchanged for another seed's of the same size.
