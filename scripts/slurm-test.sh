@@ -10,6 +10,7 @@
 #   submit     one run over both hosts
 #   limit      a time limit too short for the run: it saves, requeues itself, goes on
 #   signal     moextract cancel: it saves and leaves; submitted again it goes on
+#   preempt    a job of more importance takes the hosts: it saves, waits, goes on
 #   host       a host dies under the job: Slurm requeues it, it goes on
 #   tries      a job that dies at once gives up after its number of tries
 #   sweep      a sweep as arrays larger than the cluster allows, with shared stages first
@@ -39,12 +40,12 @@ while (($# > 0)); do
       print_help "${BASH_SOURCE[0]}"
       exit 0
       ;;
-    doctor | submit | limit | signal | host | tries | sweep) cases+=("$1") ;;
+    doctor | submit | limit | signal | preempt | host | tries | sweep) cases+=("$1") ;;
     *) die "unknown argument '$1'; see --help" 2 ;;
   esac
   shift
 done
-((${#cases[@]} > 0)) || cases=(doctor submit limit signal host tries sweep)
+((${#cases[@]} > 0)) || cases=(doctor submit limit signal preempt host tries sweep)
 
 missing=$(slurm_missing)
 if [[ -n $missing ]]; then
@@ -154,7 +155,7 @@ for name in "${cases[@]}"; do
       moextract 9 doctor --slurm --site "$work/long.yaml"
       says "problem: time 02:00:00 is more than partition test allows"
       moextract 9 submit "$config" --partition tset
-      says "sbatch refused .*invalid partition specified: tset;.*; this cluster has test: did you mean test\?"
+      says "sbatch refused .*invalid partition specified: tset;.*; this cluster has test, urgent: did you mean test\?"
       moextract 4 logs "$config"
       says "was not submitted"
       expect 9 env PATH=/nowhere "$program" submit "$config"
@@ -201,6 +202,17 @@ for name in "${cases[@]}"; do
       says "no job of this run is in the queue"
       moextract 0 submit "$config" --nodes 1 --tasks-per-node 1
       wait_until 120 queue_is_empty
+      said_in "$job_log" "job [0-9]+: done"
+      same_as_local "$work/reference"
+      ;;
+    preempt)
+      moextract 0 submit "$config" "${both[@]}"
+      wait_until 20 log_says "train: begins"
+      on_cluster sbatch --partition=urgent --nodes=2 --ntasks-per-node=2 --output=/dev/null --wrap="sleep 3" > "$log" 2>&1 ||
+        complain "the urgent job was refused"
+      wait_until 60 log_says "start 2 on"
+      wait_until 120 queue_is_empty
+      said_in "$job_log" "interrupted"
       said_in "$job_log" "job [0-9]+: done"
       same_as_local "$work/reference"
       ;;

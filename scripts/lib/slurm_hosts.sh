@@ -72,7 +72,11 @@ SlurmdTimeout=10
 MaxArraySize=3
 NodeName=n1 NodeAddr=$slurm_net.1 CPUs=2 RealMemory=4000
 NodeName=n2 NodeAddr=$slurm_net.2 CPUs=2 RealMemory=4000
-PartitionName=test Nodes=n1,n2 Default=YES MaxTime=01:00:00
+# Jobs of the second partition take the hosts away from those of the first, after a warning.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=test Nodes=n1,n2 Default=YES MaxTime=01:00:00 PriorityTier=1 GraceTime=60
+PartitionName=urgent Nodes=n1,n2 MaxTime=01:00:00 PriorityTier=10 PreemptMode=OFF
 EOF_CONF
   export SLURM_CONF=$slurm_folder/slurm.conf
   slurm_client_shell="hostname ctl; mount --make-rprivate /; mount --bind '$slurm_folder/hosts' /etc/hosts"
