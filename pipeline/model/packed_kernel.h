@@ -36,10 +36,12 @@ struct PackedKernels {
   /// The same from quantised rows x[i][0 .. 2 pairs) of step x_step[i]: y = (sum of integers) (x_step step) + bias.
   void (*multiply16)(const PackedProduct16& product, const std::int16_t* const* x, const float* x_step, std::int64_t n,
                      float* const* y);
-  /// q[0 .. n rounded up to even) = x / step, rounded to nearest; returns the step. The step is the least that keeps
-  /// |q| within 16 bits and the norm of q within sqrt(2^31): by Cauchy and Schwarz no sum of products of two such rows
-  /// leaves 32 bits. A row of zeros has step 0; one with a value that is not finite has a step that is not a number.
-  float (*quantise)(const float* x, std::int64_t n, std::int16_t* q);
+  /// q[i][0 .. n rounded up to even) = x[i] / step[i], rounded to nearest, for i < rows; q[i] begins at q + i q_row.
+  /// The step is the least that keeps |q| within 16 bits and the norm of q within sqrt(2^31): by Cauchy and Schwarz no
+  /// sum of products of two such rows leaves 32 bits. A row of zeros has step 0; one with a value that is not finite
+  /// has a step that is not a number.
+  void (*quantise)(const float* const* x, std::int64_t rows, std::int64_t n, std::int16_t* q, std::int64_t q_row,
+                   float* step);
   /// y = the nearest bfloat16s, as float32; ties to even.
   void (*round_bfloat16)(const float* x, std::int64_t n, float* y);
   /// y = (x - mean) / sqrt(variance + eps) weight + bias over n values; y may be x.

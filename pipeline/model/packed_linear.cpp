@@ -75,12 +75,17 @@ void PackedLinear::pack(const float* const* rows, std::int64_t out, std::int64_t
   const PackedKernels& run = kernels();
   if (precision == Precision::int16) {
     MOEX_ASSERT(in <= 32768, "rows this long are not covered by the step's rounding allowance");
-    static thread_local std::vector<std::int16_t> row;
-    grow(row, 2 * pairs);
-    for (std::int64_t o = 0; o < out; ++o) {
-      step_[static_cast<std::size_t>(o)] = run.quantise(rows[o], in, row.data());
-      std::int16_t* column = panels16_.data() + (o / kPanelWidth * pairs * kPanelWidth + o % kPanelWidth) * 2;
-      for (std::int64_t i = 0; i < pairs; ++i) std::memcpy(column + i * kPanelWidth * 2, row.data() + 2 * i, 4);
+    static thread_local std::vector<std::int16_t> quantised;
+    grow(quantised, kPanelWidth * 2 * pairs);
+    for (std::int64_t first = 0; first < out; first += kPanelWidth) {
+      const std::int64_t count = std::min<std::int64_t>(kPanelWidth, out - first);
+      run.quantise(rows + first, count, in, quantised.data(), 2 * pairs, step_.data() + first);
+      std::int16_t* panel = panels16_.data() + first * pairs * 2;
+      for (std::int64_t i = 0; i < pairs; ++i, panel += kPanelWidth * 2) {
+        for (std::int64_t o = 0; o < count; ++o) {
+          std::memcpy(panel + o * 2, quantised.data() + (o * pairs + i) * 2, 2 * sizeof(std::int16_t));
+        }
+      }
     }
     return;
   }
@@ -119,10 +124,9 @@ void PackedLinear::multiply(const float* const* x, std::int64_t n, float* const*
   const std::int64_t pairs = (in_ + 1) / 2;
   grow(scratch.quantised, n * 2 * pairs);
   grow(scratch.step, n);
+  run.quantise(x, n, in_, scratch.quantised.data(), 2 * pairs, scratch.step.data());
   for (std::int64_t i = 0; i < n; ++i) {
-    std::int16_t* row = scratch.quantised.data() + i * 2 * pairs;
-    scratch.step[static_cast<std::size_t>(i)] = run.quantise(x[i], in_, row);
-    scratch.quantised_rows[static_cast<std::size_t>(i)] = row;
+    scratch.quantised_rows[static_cast<std::size_t>(i)] = scratch.quantised.data() + i * 2 * pairs;
   }
   run.multiply16({panels16_.data(), step_.data(), bias_.data(), pairs, out_, gelu_, pad}, scratch.quantised_rows.data(),
                  scratch.step.data(), n, y);

@@ -23,7 +23,11 @@ struct Int512 {
   }
   static Int512 dot(Int512 sum, Int512 pair, Int512 w) {
 #if defined(__AVX512VNNI__)
-    if constexpr (Vnni) return {_mm512_dpwssd_epi32(sum.v, pair.v, w.v)};
+    if constexpr (Vnni) {
+      // Not the intrinsic: GCC 12 copies the sum before and after each of them, and the loop runs out of registers.
+      __asm__("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(pair.v), "v"(w.v));
+      return sum;
+    }
 #endif
     return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(pair.v, w.v))};
   }

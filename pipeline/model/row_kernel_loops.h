@@ -29,19 +29,32 @@ struct Lanes {
   void store(float* to) const {
     for (int i = 0; i < kVectors; ++i) v[i].store(to + i * Vec::kWidth);
   }
+  /// Halves are added until one value is left; in that order on every instruction set.
   float sum() const {
     float s[kPanelWidth];
     store(s);
-    for (int half = kPanelWidth / 2; half > 0; half /= 2) {
-      for (int i = 0; i < half; ++i) s[i] = s[i] + s[i + half];
-    }
-    return s[0];
+    const Eight eight = part<Eight>(s, 0) + part<Eight>(s, 8);
+    const Four four = part<Four>(&eight, 0) + part<Four>(&eight, 4);
+    return (four[0] + four[2]) + (four[1] + four[3]);
   }
   float largest() const {
     float s[kPanelWidth];
     store(s);
-    for (int i = 1; i < kPanelWidth; ++i) s[0] = s[i] > s[0] ? s[i] : s[0];
-    return s[0];
+    const Eight a = part<Eight>(s, 0), b = part<Eight>(s, 8), eight = a > b ? a : b;
+    const Four c = part<Four>(&eight, 0), d = part<Four>(&eight, 4), four = c > d ? c : d;
+    const float even = four[0] > four[2] ? four[0] : four[2], odd = four[1] > four[3] ? four[1] : four[3];
+    return even > odd ? even : odd;
+  }
+
+ private:
+  // The compiler's own vectors: what they become depends on the file's instruction set.
+  using Eight = float __attribute__((vector_size(32)));
+  using Four = float __attribute__((vector_size(16)));
+  template <typename Part>
+  static inline __attribute__((always_inline)) Part part(const void* from, int at) {
+    Part values;
+    __builtin_memcpy(&values, static_cast<const float*>(from) + at, sizeof(values));
+    return values;
   }
 };
 
@@ -68,37 +81,79 @@ inline __attribute__((always_inline)) void store_first(const Lanes<Vec>& lanes, 
   for (std::int64_t j = 0; j < count; ++j) to[j] = last[j];
 }
 
-template <typename Vec>
-float quantise(const float* x, std::int64_t n, std::int16_t* q) {
-  using All = Lanes<Vec>;
-  All largest = All::all(0.0f), squares = All::all(0.0f);
-  for_lanes<Vec>(x, n, 0.0f, [&](const All& lanes, std::int64_t, std::int64_t) {
-    for (int v = 0; v < All::kVectors; ++v) {
-      largest.v[v] = Vec::max(largest.v[v], Vec::abs(lanes.v[v]));
-      squares.v[v] = Vec::fma(lanes.v[v], lanes.v[v], squares.v[v]);
-    }
-  });
-  const float square = squares.sum(), most = largest.largest();
+/// Of a row: what a value is multiplied with, and the step.
+struct Quantum {
   float inverse = 0.0f, step = 0.0f;
+};
+
+inline Quantum quantum_of(float most, float square, std::int64_t n) {
   if (!(square < 3e38f)) {  // not a number, infinite or beyond squaring: the product must not look like a result
-    step = __builtin_nanf("");
-  } else if (most > 1e-18f) {  // squares below vanish: such a row counts as zero
-    // Rounding moves the norm by at most half the root of n; a ten-thousandth is left for the rounding of the sums.
-    const float norm = 46340.0f * 0.9999f - 0.5f * __builtin_sqrtf(static_cast<float>(n));
-    const float by_largest = 32767.0f / most, by_norm = norm / __builtin_sqrtf(square);
-    inverse = by_norm < by_largest ? by_norm : by_largest;
-    step = 1.0f / inverse;
+    return {0.0f, __builtin_nanf("")};
   }
-  const Vec factor = Vec::all(inverse);
-  for_lanes<Vec>(x, n, 0.0f, [&](const All& lanes, std::int64_t at, std::int64_t count) {
-    std::int16_t last[kPanelWidth];
-    std::int16_t* to = count == kPanelWidth ? q + at : last;
-    for (int v = 0; v < All::kVectors; ++v) Vec::mul(lanes.v[v], factor).store16(to + v * Vec::kWidth);
-    if (count < kPanelWidth) {
-      for (std::int64_t j = 0; j < count + count % 2; ++j) q[at + j] = last[j];
+  if (!(most > 1e-18f)) return {};  // squares below vanish: such a row counts as zero
+  // Rounding moves the norm by at most half the root of n; a ten-thousandth is left for the rounding of the sums.
+  const float norm = 46340.0f * 0.9999f - 0.5f * __builtin_sqrtf(static_cast<float>(n));
+  const float by_largest = 32767.0f / most, by_norm = norm / __builtin_sqrtf(square);
+  const float inverse = by_norm < by_largest ? by_norm : by_largest;
+  return {inverse, 1.0f / inverse};
+}
+
+/// R rows at a time: a row alone waits for its own sums.
+template <typename Vec, int R>
+inline __attribute__((always_inline)) void quantise_together(const float* const* x, std::int64_t n, std::int16_t* q,
+                                                             std::int64_t q_row, float* step) {
+  using All = Lanes<Vec>;
+  const std::int64_t whole = n / kPanelWidth * kPanelWidth;
+  All largest[R], squares[R];
+  for (int r = 0; r < R; ++r) largest[r] = squares[r] = All::all(0.0f);
+  const auto take = [&](int r, const float* from) {
+    const All lanes = All::load(from);
+    for (int v = 0; v < All::kVectors; ++v) {
+      largest[r].v[v] = Vec::max(largest[r].v[v], Vec::abs(lanes.v[v]));
+      squares[r].v[v] = Vec::fma(lanes.v[v], lanes.v[v], squares[r].v[v]);
     }
-  });
-  return step;
+  };
+  const auto put = [](const float* from, Vec factor, std::int16_t* to) {
+    const All lanes = All::load(from);
+    for (int v = 0; v < All::kVectors; ++v) Vec::mul(lanes.v[v], factor).store16(to + v * Vec::kWidth);
+  };
+  for (std::int64_t i = 0; i < whole; i += kPanelWidth) {
+    for (int r = 0; r < R; ++r) take(r, x[r] + i);
+  }
+  float last[R][kPanelWidth] = {};
+  if (whole < n) {
+    for (int r = 0; r < R; ++r) {
+      __builtin_memcpy(last[r], x[r] + whole, static_cast<std::size_t>(n - whole) * sizeof(float));
+      take(r, last[r]);
+    }
+  }
+  Vec factor[R];
+  for (int r = 0; r < R; ++r) {
+    const Quantum quantum = quantum_of(largest[r].largest(), squares[r].sum(), n);
+    factor[r] = Vec::all(quantum.inverse);
+    step[r] = quantum.step;
+  }
+  for (std::int64_t i = 0; i < whole; i += kPanelWidth) {
+    for (int r = 0; r < R; ++r) put(x[r] + i, factor[r], q + r * q_row + i);
+  }
+  if (whole < n) {
+    for (int r = 0; r < R; ++r) {
+      std::int16_t rest[kPanelWidth];
+      put(last[r], factor[r], rest);
+      for (std::int64_t j = 0; j < (n - whole) + (n - whole) % 2; ++j) q[r * q_row + whole + j] = rest[j];
+    }
+  }
+}
+
+template <typename Vec>
+void quantise(const float* const* x, std::int64_t rows, std::int64_t n, std::int16_t* q, std::int64_t q_row,
+              float* step) {
+  constexpr int kTogether = Vec::kWidth >= 16 ? 4 : 2;
+  std::int64_t i = 0;
+  for (; i + kTogether <= rows; i += kTogether) {
+    quantise_together<Vec, kTogether>(x + i, n, q + i * q_row, q_row, step + i);
+  }
+  for (; i < rows; ++i) quantise_together<Vec, 1>(x + i, n, q + i * q_row, q_row, step + i);
 }
 
 template <typename Vec>
