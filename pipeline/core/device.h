@@ -28,13 +28,19 @@ constexpr std::string_view name_of(DeviceKind kind) {
 /// A device of this process.
 struct Device {
   DeviceKind kind = DeviceKind::cpu;
-  int index = 0;  ///< of a GPU, as this process numbers them
+  int index = 0;  ///< of a GPU, as this process numbers them; -1: one is asked for, but this rank has none
+
+  /// Whether there is such a device to compute on.
+  constexpr bool is_there() const { return kind != DeviceKind::cuda || index >= 0; }
 
   /// Whether models are computed by LibTorch's operators, on tensors that may not be the host's to read.
   constexpr bool by_tensors() const { return kind != DeviceKind::cpu; }
-  /// "cpu", "cuda:1"
+  /// "cpu", "cuda:1", "cuda (none)"
   std::string text() const {
-    return std::string(name_of(kind)) + (kind == DeviceKind::cuda ? ":" + std::to_string(index) : "");
+    if (!is_there()) return "cuda (none)";
+    std::string name(name_of(kind));
+    if (kind == DeviceKind::cuda) name.append(":").append(std::to_string(index));
+    return name;
   }
   friend constexpr bool operator==(const Device&, const Device&) = default;
 };
