@@ -1,7 +1,7 @@
 #include "stages/device_choice.h"
 
-#include <string>
-#include <vector>
+#include <memory>
+#include <optional>
 
 #include "comm/nccl_place.h"
 #include "core/error.h"
@@ -54,22 +54,22 @@ Device settle_device(DeviceChoice choice, comm::Communicator& comm) {
   const std::unique_ptr<comm::Communicator> node = comm.split_by_node();
   const int visible = model::visible_cuda_devices();
   const std::optional<int> own = visible > 0 ? comm::device_of(node->rank(), visible) : std::nullopt;
-  // The ranks have to agree: the lowest one without a GPU speaks for all.
-  const std::int64_t lacking =
-      comm.all_reduce_value<std::int64_t>(own ? comm.size() : comm.rank(), comm::Reduction::min);
-  if (lacking == comm.size()) return {DeviceKind::cuda, *own};
-  if (choice == DeviceChoice::automatic) return {DeviceKind::cpu, 0};
-  const std::vector<std::string> seen =
-      comm.all_gather_text(fmt::format("LibTorch {} for the {} rank{} of its node",
-                                       visible == 0 ? std::string("sees none") : fmt::format("sees {}", visible),
-                                       node->size(), node->size() == 1 ? "" : "s"));
-  fail(
-      ExitCode::distributed,
-      "run.device: cuda, but rank {} has no GPU of its own: {}. Start as many ranks a node as it has GPUs, on nodes "
-      "with "
-      "a driver, with a program built by `scripts/build.sh gpu` (`moextract doctor` shows what each rank sees), or set "
-      "run.device to cpu",
-      lacking, seen[static_cast<std::size_t>(lacking)]);
+  if (comm.all_reduce_value<std::int32_t>(own ? 1 : 0, comm::Reduction::min) > 0) return {DeviceKind::cuda, *own};
+  return choice == DeviceChoice::automatic ? Device{DeviceKind::cpu, 0} : Device{DeviceKind::cuda, -1};
+}
+
+void need_device(const Device& device, comm::Communicator& comm) {
+  if (device.is_there()) return;  // on all ranks or on none
+  const std::unique_ptr<comm::Communicator> node = comm.split_by_node();
+  comm.together([&] {
+    const int visible = model::visible_cuda_devices();
+    if (visible > 0 && comm::device_of(node->rank(), visible)) return;
+    fail(ExitCode::distributed,
+         "run.device: cuda, but rank {} has no GPU of its own: LibTorch sees {} there, for the {} rank{} of its node. "
+         "Start as many ranks a node as it has GPUs, on nodes with a driver, with a program built by `scripts/build.sh "
+         "gpu` (`moextract doctor` shows what each rank sees), or set run.device to cpu",
+         comm.rank(), visible, node->size(), node->size() == 1 ? "" : "s");
+  });
 }
 
 }  // namespace moextract::stages

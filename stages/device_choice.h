@@ -19,8 +19,11 @@ DeviceKind kind_of(DeviceChoice choice);
 DeviceChoice choice_of(DeviceKind kind);
 
 /// Collective. This rank's device, one rank a GPU: where a process sees several, the one with the rank's number on the
-/// node. Automatic is a GPU if every rank has one of its own, else the CPU for all. Throws UserError (distributed) on
-/// all ranks if GPUs are asked for and a rank has none.
+/// node. Automatic is a GPU if every rank has one of its own, else the CPU for all. If GPUs are asked for and a rank
+/// has none, no rank's device is there: stages that need none can still run.
 Device settle_device(DeviceChoice choice, comm::Communicator& comm);
+
+/// Collective. Throws UserError (distributed) on all ranks, naming one of them, if the device is not there.
+void need_device(const Device& device, comm::Communicator& comm);
 
 }  // namespace moextract::stages
