@@ -4,6 +4,7 @@
 
 #include "app/environment.h"
 #include "app/session.h"
+#include "stages/device_choice.h"
 
 namespace moextract::app {
 namespace {
@@ -15,7 +16,8 @@ void line(const std::string& name, const std::string& value) {
 }  // namespace
 
 void doctor_command(comm::Communicator& comm) {
-  const Environment environment = survey_environment(comm, fair_threads(comm));
+  const Environment environment =
+      survey_environment(comm, fair_threads(comm), stages::settle_device(stages::DeviceChoice::automatic, comm));
   if (!comm.is_root()) return;
   for (const auto& [name, version] : environment.versions) line(name, version);
   line("launcher", environment.tasks == 0 ? "none: one process" : fmt::format("{} tasks", environment.tasks));

@@ -37,7 +37,8 @@ std::vector<std::pair<std::string, std::string>> versions_here() {
 }
 
 std::string pack(const RankPlace& place) {
-  return fmt::format("{}\n{} {} {}\n{}", place.host, place.process, place.cores, place.threads, place.gpu);
+  return fmt::format("{}\n{} {} {}\n{}\n{}", place.host, place.process, place.cores, place.threads, place.gpu,
+                     place.device);
 }
 
 RankPlace unpack_place(const std::string& text) {
@@ -48,6 +49,7 @@ RankPlace unpack_place(const std::string& text) {
   MOEX_ASSERT(!lines.fail(), "a rank sent no place: " + text);
   lines.ignore();
   std::getline(lines, place.gpu);
+  std::getline(lines, place.device);
   return place;
 }
 
@@ -66,12 +68,12 @@ bool Environment::has_more_ranks_than_cores() const {
 }
 
 std::vector<std::string> Environment::table() const {
-  std::vector<std::string> lines{
-      fmt::format("{:>4}  {:<24} {:>8} {:>6} {:>8}  {}", "rank", "host", "process", "cores", "threads", "GPU")};
+  std::vector<std::string> lines{fmt::format("{:>4}  {:<24} {:>8} {:>6} {:>8}  {:<12}  {}", "rank", "host", "process",
+                                             "cores", "threads", "computes on", "GPU")};
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     const RankPlace& rank = ranks[r];
-    lines.push_back(fmt::format("{:>4}  {:<24} {:>8} {:>6} {:>8}  {}", r, rank.host, rank.process, rank.cores,
-                                rank.threads, rank.gpu));
+    lines.push_back(fmt::format("{:>4}  {:<24} {:>8} {:>6} {:>8}  {:<12}  {}", r, rank.host, rank.process, rank.cores,
+                                rank.threads, rank.device, rank.gpu));
   }
   return lines;
 }
@@ -98,7 +100,7 @@ void check_versions(const std::vector<std::string>& versions, const std::vector<
   }
 }
 
-Environment survey_environment(comm::Communicator& comm, int threads) {
+Environment survey_environment(comm::Communicator& comm, int threads, const Device& device) {
   Environment environment;
   environment.versions = versions_here();
   environment.tasks = comm::launched_tasks();
@@ -108,7 +110,8 @@ Environment survey_environment(comm::Communicator& comm, int threads) {
                        .process = getpid(),
                        .cores = usable_cores(),
                        .threads = threads,
-                       .gpu = gpu_text(node->rank(), node->size())};
+                       .gpu = gpu_text(node->rank(), node->size()),
+                       .device = device.text()};
   for (const std::string& text : comm.all_gather_text(pack(mine))) environment.ranks.push_back(unpack_place(text));
   // All ranks have the same lists, so all throw or none does.
   check_versions(comm.all_gather_text(pack(environment.versions)), environment.ranks);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "core/device.h"
 
 namespace moextract::app {
 
@@ -14,7 +15,8 @@ namespace moextract::app {
 struct RankPlace {
   std::string host;
   int process = 0, cores = 0, threads = 0;
-  std::string gpu;  ///< the GPU it would take, or why there is none
+  std::string gpu;          ///< the GPU it would take, or why there is none
+  std::string device = {};  ///< what it computes models on: "cpu", "cuda:0"
 };
 
 struct Environment {
@@ -31,9 +33,10 @@ struct Environment {
   std::string version_line() const;
 };
 
-/// Collective. `threads` of this rank. Throws UserError (distributed) on all ranks, naming the two, if a rank runs with
-/// another version of the program or of a library than rank 0: bits and file formats would not fit together.
-Environment survey_environment(comm::Communicator& comm, int threads);
+/// Collective. `threads` and device of this rank. Throws UserError (distributed) on all ranks, naming the two, if a
+/// rank runs with another version of the program or of a library than rank 0: bits and file formats would not fit
+/// together.
+Environment survey_environment(comm::Communicator& comm, int threads, const Device& device = {});
 
 /// What the ranks' versions have to be: all like the first. Throws UserError (distributed).
 void check_versions(const std::vector<std::string>& versions, const std::vector<RankPlace>& ranks);

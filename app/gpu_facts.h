@@ -2,7 +2,10 @@
 // linked, gpu_facts_none.cpp elsewhere.
 #pragma once
 
+#include <memory>
 #include <string>
+
+#include "comm/communicator.h"
 
 namespace moextract::app {
 
@@ -11,5 +14,9 @@ std::string nccl_text();
 
 /// The GPU that the rank with number `node_rank` of the `node_ranks` on this node would take. Touches no GPU.
 std::string gpu_text(int node_rank, int node_ranks);
+
+/// Collective. The ranks of `host` with GPU `device` each, as a communicator that reduces in their memory; null where
+/// NCCL is not linked. See comm/device_ranks.h.
+std::unique_ptr<comm::Communicator> join_devices(comm::Communicator& host, int device);
 
 }  // namespace moextract::app

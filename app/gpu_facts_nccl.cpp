@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "comm/device_ranks.h"
 #include "comm/nccl.h"
 
 namespace moextract::app {
@@ -21,6 +22,10 @@ std::string gpu_text(int node_rank, int node_ranks) {
     return fmt::format("none left: {} ranks on this host, but this process sees {} GPUs", node_ranks, places.size());
   }
   return places[static_cast<std::size_t>(*device)].bus;
+}
+
+std::unique_ptr<comm::Communicator> join_devices(comm::Communicator& host, int device) {
+  return comm::make_device_ranks(host, device);
 }
 
 }  // namespace moextract::app

@@ -12,11 +12,13 @@
 #include <set>
 
 #include "app/environment.h"
+#include "app/gpu_facts.h"
 #include "app/session.h"
 #include "app/store_commands.h"
 #include "comm/watched.h"
 #include "core/error.h"
 #include "core/workers.h"
+#include "model/device.h"
 #include "run/artefact_lock.h"
 #include "run/explain.h"
 #include "run/log.h"
@@ -33,9 +35,9 @@ namespace fs = std::filesystem;
 namespace {
 
 void print_plan(const stages::Pipeline& pipeline, const std::vector<std::string>& wanted, const fs::path& folder,
-                int ranks, int threads) {
-  fmt::print("model {}, {} ranks of {} threads, run folder {}\n", pipeline.description().name, ranks, threads,
-             folder.string());
+                int ranks, int threads, const Device& device) {
+  fmt::print("model {}, {} ranks of {} threads on {}, run folder {}\n", pipeline.description().name, ranks, threads,
+             device.text(), folder.string());
   for (const run::StageNode& node : pipeline.graph().nodes()) {
     const bool asked = std::find(wanted.begin(), wanted.end(), node.id) != wanted.end();
     fmt::print("{:<28} {:<8} {}{}\n", node.id, artefact_state_text(pipeline.graph().state(node.id)), node.plan,
@@ -92,13 +94,13 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
 /// Reading the configuration, the image sets and the weights' header: on every rank the same, or on none.
 struct Prepared {
   stages::RunConfig config;
+  Device device;
   std::optional<stages::Pipeline> pipeline;
   std::vector<std::string> wanted;
   fs::path folder;
 };
 
 void prepare(const RunOptions& options, Prepared& prepared) {
-  stages::read_config(options.config, options.settings, prepared.config);
   prepared.pipeline.emplace(prepared.config);
   prepared.folder = run_folder(prepared.config, options.settings);
   if (options.stage != "report") prepared.wanted = prepared.pipeline->nodes_of(options.stage);
@@ -185,9 +187,10 @@ void make_and_report(const RunOptions& options, const Prepared& prepared, int th
   // A unit of work is one thread's: its kernels stay single-threaded, which makes results independent of the thread
   // count.
   Workers workers(threads, [] { at::set_num_threads(1); });
-  run::Context context{comm, workers, log};
-  const Environment environment = survey_environment(comm, threads);
-  log->info("{}: {} ranks of {} threads ({})", options.stage, comm.size(), threads, environment.version_line());
+  run::Context context{.comm = comm, .workers = workers, .log = log, .device = prepared.device};
+  const Environment environment = survey_environment(comm, threads, prepared.device);
+  log->info("{}: {} ranks of {} threads on {} ({})", options.stage, comm.size(), threads, name_of(prepared.device.kind),
+            environment.version_line());
   if (comm.size() > 1) {
     for (const std::string& row : environment.table()) log->info(row);
   }
@@ -230,6 +233,9 @@ fs::path run_folder(const stages::RunConfig& config, const std::vector<std::stri
 void run_command(const RunOptions& options, comm::Communicator& world) {
   const auto log = run::make_logger(world.rank(), world.size(), options.verbose);
   Prepared prepared;
+  world.together([&] { stages::read_config(options.config, options.settings, prepared.config); });
+  prepared.device = stages::settle_device(prepared.config.run.device, world);
+  prepared.config.run.device = stages::choice_of(prepared.device.kind);
   // Rank 0 first: it keeps the listings of the image sets, and the others find them.
   for (const bool root : {true, false}) {
     world.together([&] {
@@ -252,7 +258,7 @@ void run_command(const RunOptions& options, comm::Communicator& world) {
         print_reasons(pipeline, prepared.wanted);
         return;
       }
-      print_plan(pipeline, prepared.wanted, prepared.folder, world.size(), threads);
+      print_plan(pipeline, prepared.wanted, prepared.folder, world.size(), threads, prepared.device);
       print_collect_plan(options, pipeline, world.size(), threads);
     });
     return;
@@ -265,7 +271,12 @@ void run_command(const RunOptions& options, comm::Communicator& world) {
   });
   run::install_stop_handlers();
   set_end_time(prepared.config.run);
-  Watch watch(world, prepared.config.run);
+  std::unique_ptr<comm::Communicator> devices;
+  if (prepared.device.kind == DeviceKind::cuda && prepared.device.is_there()) {
+    model::prepare_device(prepared.device);
+    if (world.size() > 1) devices = join_devices(world, prepared.device.index);
+  }
+  Watch watch(devices ? *devices : world, prepared.config.run);
   watch.comm().guard([&] { make_and_report(options, prepared, threads, watch.comm(), log); });
 }
 

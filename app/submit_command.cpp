@@ -149,6 +149,11 @@ class Submission {
       request.arguments.emplace_back("--set");
       request.arguments.push_back(setting);
     }
+    // Where it is planned and where its stages run there may be other devices: the job says what it asks for.
+    if (config_.run.device == stages::DeviceChoice::automatic && request_.gpus_per_node > 0) {
+      request.arguments.emplace_back("--set");
+      request.arguments.emplace_back("run.device=cuda");
+    }
     request.dependency = dependency;
     if (options_.per_stage) {
       request.name += "-" + stage;

@@ -34,7 +34,9 @@ json result_settings(RunConfig& config) {
 
 }  // namespace
 
-Pipeline::Pipeline(const RunConfig& config, InputCache* cache) : config_(config), graph_(config.run.store) {
+Pipeline::Pipeline(const RunConfig& config, InputCache* cache)
+    : config_(config), device_(kind_of(config.run.device)), graph_(config.run.store) {
+  static_cast<void>(precision());  // throws where the device does not have it
   InputCache own_cache;
   InputCache& inputs = cache != nullptr ? *cache : own_cache;
   settings_ = result_settings(config_);
@@ -93,6 +95,12 @@ Pipeline::Pipeline(const RunConfig& config, InputCache* cache) : config_(config)
 
   identity_ = {{"settings", settings_}, {"inputs", {{"model", dense_identity_}}}};
   for (const auto& [name, set] : images_) identity_["inputs"][name] = set->fingerprint();
+  if (device_ != DeviceKind::cpu) identity_["device"] = name_of(device_);
+}
+
+json Pipeline::with_device(json settings) const {
+  if (device_ != DeviceKind::cpu) settings["device"] = name_of(device_);
+  return settings;
 }
 
 json Pipeline::default_identity() {
@@ -172,12 +180,13 @@ void Pipeline::add_train() {
   const data::ImageSet& set = need_images("train", "train");
   const std::int64_t steps = train::training_steps(config_.train.trainer, set.size());
   add_node("train", kTrainVersion,
-           {{"train", section("train")},
-            {"model", model::to_json(description_)},
-            {"on_bad_image", section("data")["on_bad_image"]}},
+           with_device({{"train", section("train")},
+                        {"model", model::to_json(description_)},
+                        {"on_bad_image", section("data")["on_bad_image"]}}),
            {{"images", set.fingerprint()}}, {},
            fmt::format("{} steps of {} images of {}", steps, config_.train.trainer.batch, set.summary()),
            [this, &set](run::Context& context, const fs::path& folder) {
+             need_device(context.device, context.comm);
              return train_model(config_.train,
                                 {description_, set, config_.data.on_bad_image, config_.data.max_bad_share}, context,
                                 folder);
@@ -198,15 +207,16 @@ void Pipeline::add_collect() {
   if (config_.collect.taps == CollectTaps::both) settings.erase("taps");
   if (config_.collect.compression == store::Compression::none) settings.erase("compression");
   add_node("collect", kCollectVersion,
-           {{"collect", std::move(settings)},
-            {"micro_batch", config_.model.micro_batch},
-            {"precision", name_of(precision())},
-            {"model", model::to_json(whole)},
-            {"on_bad_image", section("data")["on_bad_image"]}},
+           with_device({{"collect", std::move(settings)},
+                        {"micro_batch", config_.model.micro_batch},
+                        {"precision", name_of(precision())},
+                        {"model", model::to_json(whole)},
+                        {"on_bad_image", section("data")["on_bad_image"]}}),
            {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
            fmt::format("reads {}; writes {} in {} shards{}", set.summary(), bytes_text(plan.bytes), plan.files,
                        config_.collect.compression == store::Compression::none ? "" : ", before compression"),
            [this, &set](run::Context& context, const fs::path& folder) {
+             need_device(context.device, context.comm);
              moe::LoadedModel model = dense();  // the tensors are shared
              model.description.vit.short_last_block = false;
              const CollectInputs inputs{model,
@@ -299,15 +309,16 @@ void Pipeline::add_moments() {
   router.erase("class_token");
   router["kind"] = static_cast<int>(choices_.router.kind);
   add_node("moments", kMomentsVersion,
-           {{"moments", std::move(own)},
-            {"router", std::move(router)},
-            {"class_token_apart", choices_.class_token_apart()},
-            {"model", model::to_json(description_)},
-            {"on_bad_image", section("data")["on_bad_image"]}},
+           with_device({{"moments", std::move(own)},
+                        {"router", std::move(router)},
+                        {"class_token_apart", choices_.class_token_apart()},
+                        {"model", model::to_json(description_)},
+                        {"on_bad_image", section("data")["on_bad_image"]}}),
            {{"model", dense_identity_}, {"images", set.fingerprint()}, {"cluster", key("cluster")}}, std::move(needs),
            fmt::format("reads {}; {} of sums a layer, at most {} GB at a time", set.summary(), bytes_text(bytes),
                        params.memory_gb),
            [this, &set, params](run::Context& context, const fs::path& folder) {
+             need_device(context.device, context.comm);
              return gather_moments(
                  params,
                  {dense(), set, graph_.folder("cluster"), shards(), choices_.router, choices_.class_token_apart(),
@@ -365,11 +376,12 @@ void Pipeline::add_finetune(const std::string& variant) {
   json settings = section("finetune");
   settings.erase("baseline");  // says what is fine-tuned, not how
   add_node("finetune/" + variant, kFinetuneVersion,
-           {{"finetune", std::move(settings)}, {"on_bad_image", section("data")["on_bad_image"]}},
+           with_device({{"finetune", std::move(settings)}, {"on_bad_image", section("data")["on_bad_image"]}}),
            {{"model", dense_identity_}, {"start", key(source)}, {"images", set.fingerprint()}}, std::move(needs),
            fmt::format("{} steps of {} images of {}", train::training_steps(config_.finetune.trainer, set.size()),
                        config_.finetune.trainer.batch, set.summary()),
            [this, &set, source](run::Context& context, const fs::path& folder) {
+             need_device(context.device, context.comm);
              const moe::LoadedModel start = model_of(source);
              return finetune(config_.finetune, {dense(), start, set, config_.data.on_bad_image}, context, folder);
            });
@@ -396,9 +408,10 @@ void Pipeline::add_evaluate(const VariantNode& variant) {
       needs.emplace_back("cluster");
     }
   }
-  add_node(variant.evaluation, kEvaluateVersion, std::move(settings), std::move(sources), std::move(needs),
+  add_node(variant.evaluation, kEvaluateVersion, with_device(std::move(settings)), std::move(sources), std::move(needs),
            fmt::format("reads {}", set.summary()),
            [this, &set, variant](run::Context& context, const fs::path& folder) {
+             need_device(context.device, context.comm);
              moe::LoadedModel other;
              if (variant.method != "dense") other = model_of(variant.model);
              const bool learnt = variant.routing == moe::Routing::learnt;

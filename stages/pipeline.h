@@ -40,6 +40,8 @@ class Pipeline {
   explicit Pipeline(const RunConfig& config, InputCache* cache = nullptr);
 
   const RunConfig& config() const { return config_; }
+  /// What models are computed on: run.device, where it is automatic as this process finds it.
+  DeviceKind device() const { return device_; }
   const run::StageGraph& graph() const { return graph_; }
   const model::ModelDescription& description() const { return description_; }
   const std::vector<VariantNode>& variants() const { return variants_; }
@@ -57,7 +59,9 @@ class Pipeline {
 
  private:
   /// Of forward passes of collect and evaluate.
-  model::Precision precision() const { return resolve(config_.model.precision); }
+  model::Precision precision() const { return resolve(config_.model.precision, device_); }
+  /// Settings of a stage whose bytes depend on the kind of device: with it, unless it is the CPU.
+  nlohmann::json with_device(nlohmann::json settings) const;
   void open_images(const std::string& name, const data::ImageSetParams& params, InputCache& cache);
   void add_train();
   void add_collect();
@@ -83,6 +87,7 @@ class Pipeline {
   const data::ImageSet& need_images(const std::string& name, const std::string& stage) const;
 
   RunConfig config_;
+  DeviceKind device_;
   nlohmann::json settings_, identity_;
   model::ModelDescription description_;
   AssemblyChoices choices_;  ///< settled; with calibration images only

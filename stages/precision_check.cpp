@@ -7,9 +7,14 @@
 #include <mutex>
 #include <vector>
 
+#include "model/device_tensors.h"
+#include "moe/device_model.h"
+
 namespace moextract::stages {
 
-std::int64_t precision_sample(std::int64_t images) { return std::clamp<std::int64_t>(images / 64, 16, 64); }
+std::int64_t precision_sample(std::int64_t images) {
+  return std::clamp<std::int64_t>(images / 64, 16, 64);
+}
 
 nlohmann::json to_json(const PrecisionCheck& check, model::Precision precision) {
   return {{"precision", name_of(precision)},
@@ -25,8 +30,9 @@ PrecisionCheck check_precision(const moe::LoadedModel& model, model::Precision p
                                run::Context& context) {
   PrecisionCheck check;
   if (precision == model::Precision::float32) return check;
-  const auto reduced = moe::make_network(model.description, model.tensors, precision),
-             exact = moe::make_network(model.description, model.tensors);
+  const model::TensorMap tensors = moe::to_device(model.tensors, context.device);
+  const auto reduced = moe::make_network(model.description, tensors, precision),
+             exact = moe::make_network(model.description, tensors);
   const std::int64_t total = std::min(sample, images.size()), batches = (total + micro_batch - 1) / micro_batch;
   std::vector<std::int64_t> mine;
   for (std::int64_t b = context.comm.rank(); b < batches; b += context.comm.size()) mine.push_back(b);
@@ -36,11 +42,13 @@ PrecisionCheck check_precision(const moe::LoadedModel& model, model::Precision p
     std::mutex mutex;
     context.workers.for_each(static_cast<std::int64_t>(mine.size()), [&](std::int64_t unit, int) {
       const at::NoGradGuard no_grad;
+      const model::DeviceScope scope(context.device);
       const std::int64_t first = mine[static_cast<std::size_t>(unit)] * micro_batch;
       const model::InputBatch batch = model::load_batch(images, model.description.preprocess, first,
                                                         std::min(micro_batch, total - first), model::BadImages::skip);
       if (batch.index.empty()) return;
-      const at::Tensor a = reduced->logits(batch.images), b = exact->logits(batch.images);
+      const at::Tensor pictures = model::to_device(batch.images, context.device), a = reduced->logits(pictures).cpu(),
+                       b = exact->logits(pictures).cpu();
       const at::Tensor answer = a.argmax(1).contiguous(), expected = b.argmax(1).contiguous();
       const double difference = (a - b).abs().max().item<double>();
       const std::lock_guard lock(mutex);

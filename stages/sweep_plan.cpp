@@ -39,7 +39,8 @@ class Candidate {
       const bool is_input = std::holds_alternative<fs::path*>(field.value) && !field.output_path;
       if (field.affects_result || is_input) text += field.path + "=" + config::to_yaml_text(field) + "\n";
     }
-    return text;
+    const DeviceKind device = kind_of(config_.run.device);
+    return device == DeviceKind::cpu ? text : text + "run.device=" + std::string(name_of(device)) + "\n";
   }
 
  private:
@@ -106,6 +107,11 @@ std::string run_config_text(const sweep::Plan& plan, const sweep::PlannedRun& ru
   settings.push_back({"report.title", plan.file.name + ": " + (run.varied.empty() ? run.id : run.label())});
   if (threads > 0) settings.push_back({"run.threads", std::to_string(threads)});
   candidate.set(plan.file.base, settings);
+  // Where the run is made there may be other devices than where it was planned, and it would have other artefacts.
+  if (candidate.config().run.device == DeviceChoice::automatic) {
+    settings.push_back({"run.device", std::string(name_of(kind_of(DeviceChoice::automatic)))});
+    candidate.set(plan.file.base, settings);
+  }
   return config::to_yaml(candidate.fields());
 }
 

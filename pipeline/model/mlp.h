@@ -9,6 +9,7 @@
 #include <string>
 
 #include "model/lazy.h"
+#include "model/linear.h"
 #include "model/packed_mlp.h"
 #include "model/weights.h"
 
@@ -41,7 +42,7 @@ class Mlp {
 class DenseMlp : public Mlp {
  public:
   /// fc1_weight [H, d], fc1_bias [H], fc2_weight [d, H], fc2_bias [d].
-  /// `precision` is that of inference on a CPU.
+  /// `precision` is that of inference (see Linear).
   DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_weight, at::Tensor fc2_bias,
            Precision precision = Precision::float32);
   at::Tensor forward(const at::Tensor& x, MlpTrace* trace) const override;
@@ -50,7 +51,7 @@ class DenseMlp : public Mlp {
   double active_neurons(std::span<const double> token_share) const override;
 
  private:
-  at::Tensor fc1_weight_, fc1_bias_, fc2_weight_, fc2_bias_;
+  Linear first_, second_;
   Precision precision_;
   Lazy<PackedMlp> packed_;  // made at the first inference: weights must not be changed in place after that
 };

@@ -24,7 +24,9 @@ class Network {
   /// images [n, channels, side, side] float32 -> logits [n, classes]. May be called from several threads at once when
   /// no gradients are recorded. Where they are, the result for an image depends, in its last bits, on the batch it
   /// stands in: callers that promise the same bits everywhere form batches that do not depend on the number of ranks or
-  /// threads. Without gradients, on a CPU, it does not: see model/packed_kernel.h.
+  /// threads. Without gradients, on a CPU, it does not: see model/packed_kernel.h. On another device the images are in
+  /// its memory, like the tensors that the network was made of, and so are logits (float32) and traces; the caller
+  /// holds a DeviceScope (device.h).
   virtual at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const = 0;
   virtual std::int64_t layers() const = 0;
   virtual const Mlp& mlp(std::int64_t layer) const = 0;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "model/device_tensors.h"
 #include "model/splitting.h"
 
 namespace moextract::model {
@@ -46,7 +47,7 @@ std::vector<std::int64_t> shape_with(const at::Tensor& x, std::int64_t last) {
 }
 
 bool packed_applies(const at::Tensor& x) {
-  return !at::GradMode::is_enabled() && x.scalar_type() == at::kFloat && x.device().is_cpu();
+  return !at::GradMode::is_enabled() && x.scalar_type() == at::kFloat && !by_tensors(x);
 }
 
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, bool gelu, Precision precision)

@@ -47,7 +47,8 @@ class PackedLinear {
 /// The shape of x with another last dimension.
 std::vector<std::int64_t> shape_with(const at::Tensor& x, std::int64_t last);
 
-/// May the packed form stand in: nothing records gradients, and x is float32 on the CPU?
+/// May the packed form stand in: nothing records gradients, and x is float32 on the CPU, outside of a scope that asks
+/// for LibTorch's operators (device.h)?
 bool packed_applies(const at::Tensor& x);
 
 }  // namespace moextract::model

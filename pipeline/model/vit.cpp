@@ -9,6 +9,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "core/error.h"
+#include "model/device_tensors.h"
 
 namespace moextract::model {
 namespace {
@@ -39,6 +40,7 @@ Vit::Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& ma
     : params_(params), precision_(precision) {
   patch_weight_ = get(tensors, "patch_embed.proj.weight");
   patch_bias_ = get(tensors, "patch_embed.proj.bias");
+  patch_ = Linear(patch_weight_.reshape({params.width, -1}), patch_bias_, precision);
   class_token_ = get_if(tensors, "cls_token", params.class_token);
   distillation_token_ = get_if(tensors, "dist_token", params.distilled);
   position_ = get(tensors, "pos_embed");
@@ -85,7 +87,8 @@ at::Tensor Vit::attention(const Block& block, const at::Tensor& x, std::int64_t 
     const at::Tensor kv = by_head(block.kv(x), 2);
     k = kv.select(0, 0), v = kv.select(0, 1);
   }
-  const at::Tensor mixed = at::scaled_dot_product_attention(q, k, v);
+  if (rounds_products(x, precision_)) q = q.to(at::kBFloat16), k = k.to(at::kBFloat16), v = v.to(at::kBFloat16);
+  const at::Tensor mixed = at::scaled_dot_product_attention(q, k, v).to(x.scalar_type());
   return block.proj(mixed.transpose(1, 2).reshape({n, queries, d}));
 }
 
@@ -93,10 +96,21 @@ at::Tensor Vit::norm(const at::Tensor& x, const Norm& norm) const {
   return at::layer_norm(x, {params_.width}, norm.weight, norm.bias, params_.norm_eps);
 }
 
+at::Tensor Vit::patches(const at::Tensor& images) const {
+  const std::int64_t n = images.size(0), patch = params_.patch_size, across = params_.image_size / patch;
+  if (!by_tensors(images)) {
+    return at::conv2d(images, patch_weight_, patch_bias_, {patch, patch}).flatten(2).transpose(1, 2);
+  }
+  // A product of matrices: cuDNN's convolutions promise neither full width nor the same bits again.
+  return patch_(images.reshape({n, params_.channels, across, patch, across, patch})
+                    .permute({0, 2, 4, 1, 3, 5})
+                    .reshape({n, across * across, -1}));
+}
+
 at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const {
   if (packed_applies(images) && packed_applies(patch_weight_)) return infer(images, observer);
-  const std::int64_t n = images.size(0), patch = params_.patch_size;
-  at::Tensor x = at::conv2d(images, patch_weight_, patch_bias_, {patch, patch}).flatten(2).transpose(1, 2);
+  const std::int64_t n = images.size(0);
+  at::Tensor x = patches(images);
   // Models that give the class token no position (pos_embed has one row a patch) add positions before the tokens are
   // joined.
   const bool position_first = position_.size(1) == params_.patches();

@@ -29,8 +29,8 @@ std::unique_ptr<Mlp> make_dense_mlp(std::int64_t layer, const TensorMap& tensors
 class Vit : public Network {
  public:
   /// Tensors are as checked by check_vit_tensors. `make_mlp` decides what stands in each block. `precision` is that of
-  /// inference on a CPU; where gradients are recorded, and on other devices, LibTorch computes in the tensors' own
-  /// type.
+  /// inference; where gradients are recorded LibTorch computes in the tensors' own type. On a device (device.h) without
+  /// gradients it computes all but the products of bfloat16 in float32.
   Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& make_mlp = make_dense_mlp,
       Precision precision = Precision::float32);
 
@@ -55,6 +55,8 @@ class Vit : public Network {
   at::Tensor norm(const at::Tensor& x, const Norm& norm) const;
   /// Answers for the first `queries` tokens, which look at all.
   at::Tensor attention(const Block& block, const at::Tensor& x, std::int64_t queries) const;
+  /// The pictures' patches as rows of width, [n, patches, width].
+  at::Tensor patches(const at::Tensor& images) const;
   /// Logits from what the heads read, after the last norm: [n, prefix tokens or 1, width].
   at::Tensor answer(const at::Tensor& read) const;
 
@@ -68,7 +70,7 @@ class Vit : public Network {
   VitParams params_;
   Precision precision_;
   at::Tensor patch_weight_, patch_bias_, class_token_, distillation_token_, position_;
-  Lazy<PackedLinear> packed_patch_;
+  Linear patch_;  // of a patch's values in the order of patch_weight_
   Norm norm_;
   Linear head_, head_distilled_;
   std::vector<Block> blocks_;

@@ -98,9 +98,7 @@ at::Tensor Vit::embed(const at::Tensor& images) const {
   const std::int64_t n = images.size(0), width = params_.width, patch = params_.patch_size, side = params_.image_size,
                      channels = params_.channels, across = side / patch, patches = params_.patches(),
                      prefix = params_.prefix_tokens(), tokens = params_.tokens();
-  const PackedLinear& linear = packed_patch_.get([&] {
-    return PackedLinear(patch_weight_.reshape({width, -1}), patch_bias_, /*gelu=*/false, precision_);
-  });
+  const PackedLinear& linear = patch_.packed();
   const at::Tensor position = position_.contiguous();
   // Models that give the class token no position have one row a patch.
   const std::int64_t unplaced = tokens - position.size(1);

@@ -17,7 +17,7 @@ at::Tensor dense_hidden(const model::TensorMap& dense, const std::string& prefix
 }
 
 Choice one_each(const at::Tensor& expert) {
-  return {expert.unsqueeze(1).contiguous(), at::ones({expert.size(0), 1})};
+  return {expert.unsqueeze(1).contiguous(), at::ones({expert.size(0), 1}, expert.options().dtype(at::kFloat))};
 }
 
 }  // namespace

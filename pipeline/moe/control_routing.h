@@ -18,6 +18,7 @@ enum class Routing {
 
 /// A chooser for `layer` of a model with experts; routed experts are numbered 0 .. k - 1.
 Chooser random_routing(std::uint64_t seed, std::int64_t layer, std::int64_t k);
+/// On a device `centroids`, `dense` and `experts` are in its memory; random routing hashes on the host.
 /// `centroids` [k, width of the tap]; `tap`: what was clustered, x, h, y (the MLP's output) or both (x, then h);
 /// `dense`: tensors of the trained model.
 Chooser oracle_routing(std::int64_t layer, const model::TensorMap& dense, const at::Tensor& centroids,

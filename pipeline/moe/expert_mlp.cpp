@@ -12,9 +12,9 @@
 #include "model/vit.h"
 #include "moe/expert_router.h"
 #include "moe/expert_weights.h"
-#include "moe/index_tensor.h"
 #include "moe/mixture_mlp.h"
 #include "moe/router.h"
+#include "moe/token_groups.h"
 
 namespace moextract::moe {
 namespace {
@@ -26,7 +26,7 @@ const at::Tensor& get(const model::TensorMap& tensors, const std::string& name) 
 }
 
 std::vector<std::int64_t> to_vector(const at::Tensor& integers) {
-  const at::Tensor wide = integers.to(at::kLong).contiguous();
+  const at::Tensor wide = integers.cpu().to(at::kLong).contiguous();
   const std::int64_t* data = wide.const_data_ptr<std::int64_t>();
   return {data, data + wide.numel()};
 }
@@ -43,10 +43,8 @@ ExpertMlp::ExpertMlp(std::int64_t layer, const model::TensorMap& tensors, model:
   }
   for (ExpertWeights& weights : load_expert_weights(layer, tensors)) {
     Expert expert;
-    expert.fc1_weight = std::move(weights.fc1_weight);
-    expert.fc1_bias = std::move(weights.fc1_bias);
-    expert.fc2_weight = std::move(weights.fc2_weight);
-    expert.fc2_bias = std::move(weights.fc2_bias);
+    expert.first = model::Linear(std::move(weights.fc1_weight), std::move(weights.fc1_bias), precision);
+    expert.second = model::Linear(std::move(weights.fc2_weight), std::move(weights.fc2_bias), precision);
     experts_.push_back(std::move(expert));
   }
 }
@@ -55,47 +53,42 @@ at::Tensor ExpertMlp::forward(const at::Tensor& x, model::MlpTrace* trace) const
   const at::Tensor tokens = x.reshape({-1, x.size(-1)}).contiguous();
   const bool inference = model::packed_applies(tokens) && model::packed_applies(keys_);
   const at::Tensor expert_of =
-      keys_.size(0) == 1 ? at::zeros({tokens.size(0)}, at::kLong)  // nothing to choose
+      keys_.size(0) == 1 ? at::zeros({tokens.size(0)}, tokens.options().dtype(at::kLong))  // nothing to choose
       : inference ? route_packed(tokens, packed_keys_.get([&] { return model::PackedLinear(keys_, key_bias_, false); }))
                   : route_linear(tokens, keys_, key_bias_);
   if (prefix_tokens_ > 0) {
     expert_of.view({x.size(0), x.size(1)}).narrow(1, 0, std::min(prefix_tokens_, x.size(1))).fill_(experts() - 1);
   }
-  const std::int64_t n = tokens.size(0);
-  const std::int64_t* expert = expert_of.const_data_ptr<std::int64_t>();
-
-  // Stable counting sort: tokens of an expert stand together and keep their order.
-  static thread_local std::vector<std::int64_t> next, start,
-      position;  // of this thread; they grow to the largest batch
-  next.assign(experts_.size() + 1, 0);
-  for (std::int64_t i = 0; i < n; ++i) ++next[static_cast<std::size_t>(expert[i]) + 1];
-  std::partial_sum(next.begin(), next.end(), next.begin());
-  start = next;
-  position.resize(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) {
-    position[static_cast<std::size_t>(next[static_cast<std::size_t>(expert[i])]++)] = i;
-  }
-
   if (trace != nullptr) {
     trace->x = x;
     trace->expert = expert_of;
   }
-  if (inference) return infer(tokens, position.data(), start).reshape(x.sizes());
-  const at::Tensor order = index_tensor(position);
-  const at::Tensor grouped = tokens.index_select(0, order);
+  if (inference) return infer(tokens, expert_of).reshape(x.sizes());
+  const TokenGroups groups = group_tokens(expert_of, experts());
+  const at::Tensor grouped = tokens.index_select(0, groups.order);
   std::vector<at::Tensor> answers;
   for (std::size_t e = 0; e < experts_.size(); ++e) {
-    const std::int64_t count = start[e + 1] - start[e];
-    if (count == 0) continue;
-    const Expert& weights = experts_[e];
-    const at::Tensor h = at::gelu(at::linear(grouped.narrow(0, start[e], count), weights.fc1_weight, weights.fc1_bias));
-    answers.push_back(at::linear(h, weights.fc2_weight, weights.fc2_bias));
+    if (groups.count(e) == 0) continue;
+    const at::Tensor h = at::gelu(experts_[e].first(grouped.narrow(0, groups.start[e], groups.count(e))));
+    answers.push_back(experts_[e].second(h));
   }
-  return at::empty_like(tokens).index_copy(0, order, at::cat(answers, 0)).reshape(x.sizes());
+  return at::empty_like(tokens).index_copy(0, groups.order, at::cat(answers, 0)).reshape(x.sizes());
 }
 
-at::Tensor ExpertMlp::infer(const at::Tensor& tokens, const std::int64_t* order,
-                            std::span<const std::int64_t> start) const {
+at::Tensor ExpertMlp::infer(const at::Tensor& tokens, const at::Tensor& expert_of) const {
+  const std::int64_t n = tokens.size(0);
+  const std::int64_t* expert = expert_of.const_data_ptr<std::int64_t>();
+  // Stable counting sort: tokens of an expert stand together and keep their order. As group_tokens, but in memory of
+  // this thread that grows to the largest batch.
+  static thread_local std::vector<std::int64_t> next, start, order;
+  next.assign(experts_.size() + 1, 0);
+  for (std::int64_t i = 0; i < n; ++i) ++next[static_cast<std::size_t>(expert[i]) + 1];
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  start = next;
+  order.resize(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) {
+    order[static_cast<std::size_t>(next[static_cast<std::size_t>(expert[i])]++)] = i;
+  }
   struct Part {
     const model::PackedMlp* mlp;
     std::int64_t first, count, cost;
@@ -104,7 +97,7 @@ at::Tensor ExpertMlp::infer(const at::Tensor& tokens, const std::int64_t* order,
   parts.clear();
   std::int64_t total = 0;
   for (std::size_t e = 0; e < experts_.size(); ++e) {
-    total += (start[e + 1] - start[e]) * experts_[e].fc1_weight.size(0);
+    total += (start[e + 1] - start[e]) * experts_[e].size();
   }
   // No part takes more than a quarter of a thread's share, so that the threads end together; a part that is too short
   // for the registers would cost more than it evens out.
@@ -112,8 +105,9 @@ at::Tensor ExpertMlp::infer(const at::Tensor& tokens, const std::int64_t* order,
   for (std::size_t e = 0; e < experts_.size(); ++e) {
     if (start[e + 1] == start[e]) continue;
     const Expert& own = experts_[e];
-    const model::PackedMlp& packed = own.packed.get(
-        [&] { return model::PackedMlp(own.fc1_weight, own.fc1_bias, own.fc2_weight, own.fc2_bias, precision_); });
+    const model::PackedMlp& packed = own.packed.get([&] {
+      return model::PackedMlp(own.first.weight(), own.first.bias(), own.second.weight(), own.second.bias(), precision_);
+    });
     constexpr std::int64_t kFewest = 30;
     const std::int64_t count = start[e + 1] - start[e],
                        most =
@@ -135,22 +129,23 @@ at::Tensor ExpertMlp::infer(const at::Tensor& tokens, const std::int64_t* order,
   const float* from = tokens.const_data_ptr<float>();
   float* to = y.data_ptr<float>();
   const std::vector<Part>& dealt = parts;
+  const std::int64_t* taken = order.data();  // threads of the split have an `order` of their own
   model::split(static_cast<std::int64_t>(dealt.size()), [&](std::int64_t p) {
     const Part& part = dealt[static_cast<std::size_t>(p)];
-    part.mlp->forward(from, {order + part.first, static_cast<std::size_t>(part.count)}, to, nullptr);
+    part.mlp->forward(from, {taken + part.first, static_cast<std::size_t>(part.count)}, to, nullptr);
   });
   return y;
 }
 
 std::int64_t ExpertMlp::expert_size(std::int64_t expert) const {
-  return experts_.at(static_cast<std::size_t>(expert)).fc1_weight.size(0);
+  return experts_.at(static_cast<std::size_t>(expert)).size();
 }
 
 double ExpertMlp::active_neurons(std::span<const double> token_share) const {
   MOEX_ASSERT(token_share.size() == experts_.size(), "token shares of another layer");
   double active = 0;
   for (std::size_t e = 0; e < experts_.size(); ++e) {
-    active += token_share[e] * static_cast<double>(experts_[e].fc1_weight.size(0));
+    active += token_share[e] * static_cast<double>(experts_[e].size());
   }
   return active;
 }

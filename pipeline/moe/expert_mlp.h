@@ -27,8 +27,8 @@ namespace moextract::moe {
 class ExpertMlp : public model::Mlp {
  public:
   /// From the tensors of a layer as above. Gathers each expert's rows into contiguous weights; when gradients are
-  /// recorded, they flow back to the shared rows. `precision` is that of inference on a CPU; the router's products are
-  /// float32 in all of them.
+  /// recorded, they flow back to the shared rows. `precision` is that of inference (see model::Linear); the router's
+  /// products are float32 in all of them.
   ExpertMlp(std::int64_t layer, const model::TensorMap& tensors,
             model::Precision precision = model::Precision::float32);
 
@@ -41,12 +41,12 @@ class ExpertMlp : public model::Mlp {
 
  private:
   struct Expert {
-    at::Tensor fc1_weight, fc1_bias, fc2_weight, fc2_bias;
+    model::Linear first, second;
     model::Lazy<model::PackedMlp> packed;
+    std::int64_t size() const { return first.weight().size(0); }
   };
-  /// Inference on a CPU, split over threads by expert and block of tokens. Tokens of expert e stand in
-  /// order[start[e]] .. order[start[e + 1] - 1].
-  at::Tensor infer(const at::Tensor& tokens, const std::int64_t* order, std::span<const std::int64_t> start) const;
+  /// Inference on a CPU, split over threads by expert and block of tokens.
+  at::Tensor infer(const at::Tensor& tokens, const at::Tensor& expert_of) const;
 
   model::Precision precision_;
   at::Tensor keys_, key_bias_;

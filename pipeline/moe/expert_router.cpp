@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "core/hash.h"
+#include "model/device_tensors.h"
+#include "moe/router.h"
 
 namespace moextract::moe {
 namespace {
@@ -18,7 +20,7 @@ namespace {
 constexpr double kMillion = 1e6;
 
 Choice choose_at_random(std::uint64_t seed, std::int64_t experts, const at::Tensor& x) {
-  const at::Tensor rows = x.to(at::kFloat).contiguous();
+  const at::Tensor rows = x.to(at::kFloat).cpu().contiguous();  // a control: it may take its time
   const std::int64_t n = rows.size(0);
   const auto bytes = static_cast<std::size_t>(rows.size(1)) * sizeof(float);
   Choice choice{at::empty({n, 1}, at::kLong), at::ones({n, 1})};
@@ -28,7 +30,20 @@ Choice choose_at_random(std::uint64_t seed, std::int64_t experts, const at::Tens
     choice.expert.data_ptr<std::int64_t>()[i] =
         static_cast<std::int64_t>((static_cast<unsigned __int128>(drawn) * static_cast<std::uint64_t>(experts)) >> 64);
   }
-  return choice;
+  return {choice.expert.to(x.device()), choice.gate.to(x.device())};
+}
+
+/// The same as the loops of choose_experts, without a word to the host.
+Choice choose_by_tensors(const RouterWeights& router, const at::Tensor& scores) {
+  const std::int64_t most = std::min(router.top_k, scores.size(1));
+  if (most == 1) return {first_largest(scores).unsqueeze(1), at::ones({scores.size(0), 1}, scores.options())};
+  const auto [sorted, order] = at::sort(scores, /*stable=*/true, /*dim=*/1, /*descending=*/true);
+  const at::Tensor best = sorted.narrow(1, 0, most).to(at::kDouble);
+  const at::Tensor relative = ((best - best.narrow(1, 0, 1)) / router.temperature).exp();
+  const at::Tensor used = relative >= 1.0 - router.tau;
+  used.select(1, 0).fill_(true);
+  const at::Tensor p = at::where(used, relative, 0.0);
+  return {at::where(used, order.narrow(1, 0, most), -1).contiguous(), (p / p.sum(1, /*keepdim=*/true)).to(at::kFloat)};
 }
 
 }  // namespace
@@ -48,6 +63,7 @@ Choice choose_experts(const RouterWeights& router, const at::Tensor& x) {
   const at::NoGradGuard no_grad;
   if (router.random_seed) return choose_at_random(*router.random_seed, router.experts(), x);
   const at::Tensor scores = router_scores(router, x);
+  if (model::by_tensors(scores)) return choose_by_tensors(router, scores);
   const std::int64_t n = scores.size(0), k = scores.size(1), most = std::min(router.top_k, k);
   Choice choice{at::full({n, most}, -1, at::kLong), at::zeros({n, most})};
   const float* score = scores.const_data_ptr<float>();

@@ -26,7 +26,7 @@ std::vector<ExpertWeights> load_expert_weights(std::int64_t layer, const model::
   const bool has_own_fc2 = own_fc2 != tensors.end();
   const at::Tensor& fc2_weight = has_own_fc2 ? own_fc2->second : get(tensors, prefix + "fc2.weight");
   const at::Tensor& fc2_bias = get(tensors, prefix + "fc2.bias");
-  const at::Tensor offsets = get(tensors, prefix + "experts.offsets").to(at::kLong).contiguous();
+  const at::Tensor offsets = get(tensors, prefix + "experts.offsets").cpu().to(at::kLong).contiguous();
   const std::int64_t* offset = offsets.const_data_ptr<std::int64_t>();
   const auto rows = tensors.find(prefix + "experts.rows");
   const auto left = tensors.find(prefix + "experts.low_rank.left");

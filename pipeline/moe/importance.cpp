@@ -11,7 +11,7 @@ namespace {
 
 /// One class an image, drawn from softmax(logits).
 at::Tensor draw_classes(const at::Tensor& logits, std::span<const std::string> ids, std::uint64_t seed) {
-  const at::Tensor p = at::softmax(logits.detach().to(at::kDouble), 1).contiguous();
+  const at::Tensor p = at::softmax(logits.detach().to(at::kDouble), 1).cpu().contiguous();
   const std::int64_t classes = p.size(1);
   at::Tensor drawn = at::empty({p.size(0)}, at::kLong);
   for (std::int64_t i = 0; i < p.size(0); ++i) {
@@ -23,7 +23,7 @@ at::Tensor draw_classes(const at::Tensor& logits, std::span<const std::string> i
     }
     drawn.data_ptr<std::int64_t>()[i] = c;
   }
-  return drawn;
+  return drawn.to(logits.device());
 }
 
 }  // namespace

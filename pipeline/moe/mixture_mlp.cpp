@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "model/vit.h"
+#include "moe/token_groups.h"
 
 namespace moextract::moe {
 
@@ -34,7 +35,8 @@ at::Tensor MixtureMlp::forward(const at::Tensor& x, model::MlpTrace* trace) cons
     }
     if (prefix > 0) {
       const std::int64_t m = choice.expert.defined() ? choice.expert.size(1) : 1;
-      at::Tensor expert = at::full({images, per_image, m}, -1, at::kLong), gate = at::zeros({images, per_image, m});
+      at::Tensor expert = at::full({images, per_image, m}, -1, tokens.options().dtype(at::kLong)),
+                 gate = at::zeros({images, per_image, m}, tokens.options());
       expert.narrow(1, 0, prefix).select(2, 0).fill_(experts() - 1);
       gate.narrow(1, 0, prefix).select(2, 0).fill_(1);
       if (choice.expert.defined()) {
@@ -46,14 +48,14 @@ at::Tensor MixtureMlp::forward(const at::Tensor& x, model::MlpTrace* trace) cons
   }
   const std::int64_t m = choice.expert.size(1);
   at::Tensor y = at::zeros_like(tokens);
+  const TokenGroups groups = group_tokens(choice.expert.reshape({-1}), experts());  // token * m + slot, by token
   for (std::size_t e = 0; e < experts_.size(); ++e) {
-    const at::Tensor taken = (choice.expert == static_cast<std::int64_t>(e)).nonzero();  // (token, slot), by token
-    if (taken.size(0) == 0) continue;
+    if (groups.count(e) == 0) continue;
     const ExpertWeights& own = experts_[e];
-    const at::Tensor index = taken.select(1, 0).contiguous();
+    const at::Tensor taken = groups.of(e), index = m > 1 ? at::floor_divide(taken, m) : taken;
     at::Tensor answer = at::linear(at::gelu(at::linear(tokens.index_select(0, index), own.fc1_weight, own.fc1_bias)),
                                    own.fc2_weight, own.fc2_bias);
-    if (m > 1) answer = answer * choice.gate.view({-1}).index_select(0, index * m + taken.select(1, 1)).unsqueeze(1);
+    if (m > 1) answer = answer * choice.gate.reshape({-1}).index_select(0, taken).unsqueeze(1);
     y = y.index_add(0, index, answer);  // an expert meets a token once: no two rows are the same
   }
   if (trace != nullptr) {

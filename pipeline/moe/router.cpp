@@ -3,35 +3,25 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "model/device_tensors.h"
+
 namespace moextract::moe {
 
 at::Tensor route_by_cosine(const at::Tensor& x, const at::Tensor& keys) {
   return route_linear(x, keys, {});
 }
 
-at::Tensor route_linear(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& bias) {
-  const at::NoGradGuard no_grad;
-  const at::Tensor scores = at::linear(x, keys, bias).contiguous();
+at::Tensor first_largest(const at::Tensor& scores) {
   // argmax of ATen does not promise which of several equal maxima it names; the lowest index is the rule here.
   const std::int64_t n = scores.size(0), k = scores.size(1);
-  at::Tensor expert = at::empty({n}, at::kLong);
-  const float* score = scores.const_data_ptr<float>();
-  std::int64_t* out = expert.data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < n; ++i) {
-    std::int64_t best = 0;
-    for (std::int64_t c = 1; c < k; ++c) {
-      if (score[i * k + c] > score[i * k + best]) best = c;
-    }
-    out[i] = best;
+  if (model::by_tensors(scores)) {
+    const at::Tensor number = at::arange(k, scores.options().dtype(at::kLong));
+    const at::Tensor largest = scores == scores.amax({1}, /*keepdim=*/true);
+    return at::where(largest, number, k).amin({1}).clamp_max(k - 1);  // a NaN is equal to nothing
   }
-  return expert;
-}
-
-at::Tensor route_packed(const at::Tensor& x, const model::PackedLinear& packed) {
-  const at::Tensor scores = packed.forward(x);
-  const std::int64_t n = x.size(0), k = packed.out();
   at::Tensor best = at::empty({n}, at::kLong);
-  const float* score = scores.const_data_ptr<float>();
+  const at::Tensor whole = scores.contiguous();
+  const float* score = whole.const_data_ptr<float>();
   std::int64_t* to = best.data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < n; ++i, score += k) {
     std::int64_t chosen = 0;
@@ -39,6 +29,15 @@ at::Tensor route_packed(const at::Tensor& x, const model::PackedLinear& packed) 
     to[i] = chosen;
   }
   return best;
+}
+
+at::Tensor route_linear(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& bias) {
+  const at::NoGradGuard no_grad;
+  return first_largest(at::linear(x, keys, bias));
+}
+
+at::Tensor route_packed(const at::Tensor& x, const model::PackedLinear& packed) {
+  return first_largest(packed.forward(x));
 }
 
 at::Tensor unit_rows(const at::Tensor& rows) {

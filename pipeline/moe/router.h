@@ -11,6 +11,10 @@ namespace moextract::moe {
 /// `keys` [k, d] of unit length (dividing by |x| cannot change which is largest, so it is left out). Returns [n] int64.
 at::Tensor route_by_cosine(const at::Tensor& x, const at::Tensor& keys);
 
+/// Index of the largest of each row, the lowest on ties; scores [n, k] float32 -> [n] int64. On a device without a word
+/// to the host.
+at::Tensor first_largest(const at::Tensor& scores);
+
 /// Index of the largest of x keys^T + bias, the lowest on ties. With a centroid c as key and -|c|^2 / 2 as bias it is
 /// the nearest centroid's; without bias (undefined) and with keys of unit length it is cosine routing. Returns [n]
 /// int64.

@@ -7,6 +7,8 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "model/device_tensors.h"
+#include "moe/token_groups.h"
 
 namespace moextract::moe {
 namespace {
@@ -41,6 +43,7 @@ SecondMomentSums::SecondMomentSums(std::int64_t experts, std::int64_t hidden, Ex
 
 void SecondMomentSums::add(const at::Tensor& h, const at::Tensor& expert, const at::Tensor& weight) {
   const at::NoGradGuard no_grad;
+  if (model::by_tensors(h)) return add_by_tensors(h, expert, weight);
   for (std::int64_t e = 0; e < experts(); ++e) {
     const at::Tensor index = (expert == e).nonzero().squeeze(1);
     if (index.numel() == 0) continue;
@@ -64,11 +67,47 @@ void SecondMomentSums::add(const at::Tensor& h, const at::Tensor& expert, const 
   }
 }
 
+void SecondMomentSums::add_by_tensors(const at::Tensor& h, const at::Tensor& expert, const at::Tensor& weight) {
+  const TokenGroups groups = group_tokens(expert, experts());
+  std::vector<at::Tensor> largest;
+  for (std::size_t e = 0; e < parts_.size(); ++e) {
+    if (groups.count(e) == 0) continue;
+    const at::Tensor index = groups.of(e), rows = h.index_select(0, index).to(at::kDouble),
+                     w = weight.index_select(0, index).to(at::kDouble), weighted = rows * w.unsqueeze(1);
+    const at::Tensor square = extent_ == Extent::full ? at::mm(weighted.t(), rows) : (weighted * rows).sum(0);
+    const at::Tensor terms = at::cat({square.reshape({-1}), weighted.sum(0), w.sum().reshape({1})});
+    largest.push_back(terms.abs().amax());
+    const at::Tensor units = (terms * kUnits).round_().to(at::kLong);
+    Part& part = *parts_[e];
+    const std::lock_guard lock(part.mutex);
+    part.on_device = part.on_device.defined() ? part.on_device.add_(units) : units;
+    part.sums.back() += groups.count(e);
+  }
+  if (!largest.empty()) to_units(at::stack(largest).max().item<double>());  // throws
+}
+
+void SecondMomentSums::fetch(Part& part) {
+  if (!part.on_device.defined()) return;
+  const at::Tensor here = part.on_device.cpu();
+  const std::int64_t* from = here.const_data_ptr<std::int64_t>();
+  std::int64_t* to = part.sums.data();
+  for (std::int64_t i = 0; i < hidden_; ++i) {
+    if (extent_ == Extent::diagonal) *to++ += *from++;
+    for (std::int64_t j = 0; extent_ == Extent::full && j <= i; ++j) *to++ += from[i * hidden_ + j];
+  }
+  if (extent_ == Extent::full) from += hidden_ * hidden_;
+  for (std::int64_t i = 0; i <= hidden_; ++i) *to++ += *from++;  // sum of h, weight
+  part.on_device.reset();
+}
+
 void SecondMomentSums::all_reduce(comm::Communicator& comm) {
+  for (const auto& part : parts_) fetch(*part);
   for (const auto& part : parts_) comm.all_reduce(std::span<std::int64_t>(part->sums), comm::Reduction::sum);
 }
 
 SecondMoments SecondMomentSums::moments(std::int64_t expert) const {
+  MOEX_ASSERT(!parts_.at(static_cast<std::size_t>(expert))->on_device.defined(),
+              "sums on a device: all_reduce() first");
   const std::vector<std::int64_t>& sums = parts_.at(static_cast<std::size_t>(expert))->sums;
   const bool full = extent_ == Extent::full;
   SecondMoments m;

@@ -1,9 +1,9 @@
 // Second moments of hidden values, expert by expert, streamed over all tokens: what selection by expected output error
 // and least-squares compensation need.
 //
-// A micro-batch's products are float32 (one thread, fixed order); each becomes integers of 2^-24 units, and integers
-// are summed: the result is the same bits on any number of ranks and threads. Error of a sum of n products: n_batches *
-// 2^-21 absolute from the rounding to units, beside the float32 products' own.
+// A micro-batch's products are float32 (one thread, fixed order), on a device float64; each becomes integers of 2^-24
+// units, and integers are summed: the result is the same bits on any number of ranks and threads. Error of a sum of n
+// products: n_batches * 2^-21 absolute from the rounding to units, beside the float32 products' own.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -42,9 +42,10 @@ class SecondMomentSums {
 
   /// Adds the tokens of one micro-batch: h [n, H] float32, expert [n] int64 (negative: left out), weight [n] float32,
   /// not negative. May be called by several threads at once. Throws UserError (numerics) if a value is not finite or
-  /// too large.
+  /// too large. On a device (all three tensors in its memory) the sums stay there until all_reduce(): H x H x 8 bytes
+  /// an expert.
   void add(const at::Tensor& h, const at::Tensor& expert, const at::Tensor& weight);
-  /// Collective: sums over ranks.
+  /// Collective: sums over ranks, in host memory. Comes before moments().
   void all_reduce(comm::Communicator& comm);
   SecondMoments moments(std::int64_t expert) const;
   std::int64_t experts() const { return static_cast<std::int64_t>(parts_.size()); }
@@ -53,7 +54,11 @@ class SecondMomentSums {
   struct Part {
     std::mutex mutex;
     std::vector<std::int64_t> sums;  // lower triangle row by row or squares, then sum of h, then weight, then count
+    at::Tensor on_device;  // int64, not yet in `sums`: all products or squares, sum of h, weight; often undefined
   };
+  void add_by_tensors(const at::Tensor& h, const at::Tensor& expert, const at::Tensor& weight);
+  /// Brings to the host what a device holds.
+  void fetch(Part& part);
   std::int64_t products() const { return extent_ == Extent::full ? hidden_ * (hidden_ + 1) / 2 : hidden_; }
 
   std::int64_t hidden_;

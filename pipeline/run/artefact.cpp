@@ -166,6 +166,7 @@ void ArtefactStore::finish(const ArtefactSpec& spec, const Provenance& provenanc
                       {"program_version", provenance.program_version},
                       {"ranks", provenance.ranks},
                       {"threads_per_rank", provenance.threads},
+                      {"device", provenance.device},
                       {"hosts", provenance.hosts},
                       {"seconds", provenance.seconds},
                       {"finished", now_utc()}};

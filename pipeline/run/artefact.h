@@ -35,6 +35,7 @@ enum class ArtefactState { absent, begun, done, damaged };
 struct Provenance {
   std::string program_version;
   int ranks = 1, threads = 1;
+  std::string device = "cpu";  ///< kind of the run's devices
   std::vector<std::string> hosts;
   double seconds = 0;
   nlohmann::json counts;  ///< what the stage counted: images, rows, skipped

@@ -104,6 +104,7 @@ std::vector<StageOutcome> StageGraph::execute(const std::vector<std::string>& wa
     provenance.program_version = program_version;
     provenance.ranks = comm.size();
     provenance.threads = context.workers.size();
+    provenance.device = name_of(context.device.kind);
     provenance.hosts.assign(hosts.begin(), hosts.end());
     comm.together([&] {
       if (!comm.is_root()) return;

@@ -80,9 +80,15 @@ void GradientSum::all_reduce(comm::Communicator& comm) {
     wait_for(place_.device);
     comm.all_reduce(comm::DeviceSpan<std::int64_t>{data(), length}, comm::Reduction::sum);
   } else {
-    comm.all_reduce(std::span<std::int64_t>(data(), length), comm::Reduction::sum);
+    const at::Tensor host = sums_.cpu();  // itself, if it is there
+    comm.all_reduce(std::span<std::int64_t>(host.data_ptr<std::int64_t>(), length), comm::Reduction::sum);
+    if (!host.is_same(sums_)) sums_.copy_(host);
   }
   at::Tensor(here).copy_(travelling);
+}
+
+at::Tensor GradientSum::values() const {
+  return sums_.narrow(0, 0, length_).to(at::kDouble).div_(kUnits).to(at::kFloat);
 }
 
 void GradientSum::read(std::int64_t offset, std::span<float> values) const {

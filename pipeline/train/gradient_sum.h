@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "model/device_tensors.h"
 
 namespace moextract::train {
 
@@ -18,8 +19,14 @@ struct GradientPlace {
   /// By Communicator::all_reduce(DeviceSpan), over NCCL. Set for a GPU; a test whose "GPU memory" is the host's sets it
   /// for the CPU.
   bool as_device_memory = false;
+  /// Computed by LibTorch's operators; so is all that is in a GPU's memory. Without as_device_memory sums travel
+  /// through a copy in host memory.
+  bool by_tensors = false;
 
-  static GradientPlace of(const at::Device& device) { return {device, !device.is_cpu()}; }
+  /// Of weights on `device`, which ranks of `comm` reach in its memory or through the host's.
+  static GradientPlace of(const Device& device, const comm::Communicator& comm) {
+    return {model::memory_of(device), device.kind == DeviceKind::cuda && comm.reaches_devices(), device.by_tensors()};
+  }
 };
 
 class GradientSum {
@@ -42,13 +49,15 @@ class GradientSum {
   /// Collective: one all-reduce of 64-bit integers, where they are.
   void all_reduce(comm::Communicator& comm);
 
-  /// The sums as float32 (one rounding), in host memory.
+  /// The sums as float32 (one rounding), [length], where they are.
+  at::Tensor values() const;
+  /// The same, in host memory.
   void read(std::int64_t offset, std::span<float> values) const;
   std::int64_t scalar(std::int64_t index) const { return scalars_[static_cast<std::size_t>(index)]; }
 
  private:
   /// Computed with tensor operations; on the CPU plain loops are quicker and take no thread of LibTorch's own.
-  bool by_tensors() const { return place_.as_device_memory; }
+  bool by_tensors() const { return place_.as_device_memory || place_.by_tensors; }
   std::int64_t* data() const { return sums_.data_ptr<std::int64_t>(); }
 
   std::int64_t length_;

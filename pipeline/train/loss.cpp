@@ -7,7 +7,7 @@ namespace moextract::train {
 at::Tensor training_loss(const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& labels,
                          const at::Tensor& weight, const LossParams& params) {
   const double w = teacher.defined() ? params.distill_weight : 0.0;
-  at::Tensor loss = at::zeros({student.size(0)});
+  at::Tensor loss = at::zeros({student.size(0)}, student.options());
   if (w < 1.0) {
     const at::Tensor log_p = at::log_softmax(student, 1);
     const double smooth = params.label_smoothing;

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <mutex>
 
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
+#include "model/device_tensors.h"
 #include "train/adamw.h"
 #include "train/checkpoint.h"
 #include "train/gradient_sum.h"
@@ -61,11 +63,13 @@ class Trainer {
     }
     steps_ = training_steps(params, task.images->size());
     micro_batches_ = (params.batch + params.micro_batch - 1) / params.micro_batch;
-    // Gradients are summed where the weights are.
-    const GradientPlace place =
-        trained_.empty() ? GradientPlace{} : GradientPlace::of(trained_.begin()->second.device());
+    // Gradients are summed where the weights are. A device's memory holds one sum for all threads; threads of the host
+    // have one each, so that they do not wait for each other.
+    const GradientPlace place = GradientPlace::of(task.device, comm);
     for (int worker = 0; worker < workers.size(); ++worker) {
-      sums_.emplace_back(length_, scalar_count, micro_batches_, place);
+      if (worker == 0 || !task.device.by_tensors()) {
+        sums_.emplace_back(length_, scalar_count, micro_batches_, place);
+      }
       model::TensorMap leaves = fixed_;  // the same storage, but gradients of its own: threads do not meet
       for (const auto& [name, tensor] : trained_) leaves[name] = tensor.detach().requires_grad_(true);
       leaves_.push_back(std::move(leaves));
@@ -73,6 +77,7 @@ class Trainer {
   }
 
   TrainingOutcome run() {
+    const model::DeviceScope scope(task_.device);
     TrainingOutcome outcome;
     std::optional<Checkpoint> found;
     comm_.together([&] {
@@ -85,7 +90,7 @@ class Trainer {
       outcome.resumed_from = found->step;
       outcome.skipped_images = found->skipped_images;
     }
-    std::vector<float> gradient(static_cast<std::size_t>(length_));
+    std::vector<float> gradient(static_cast<std::size_t>(task_.device.by_tensors() ? 0 : length_));
     for (std::int64_t step = outcome.resumed_from; step < steps_; ++step) {
       accumulate(step);
       const GradientSum& sum = sums_.front();
@@ -100,12 +105,21 @@ class Trainer {
         fail(ExitCode::resume,
              "training was asked to stop; {} of {} steps are saved. Run the same command again to go on", step, steps_);
       }
-      sum.read(0, gradient);
-      const double norm = gradient_norm(gradient);
+      at::Tensor on_device;
+      if (task_.device.by_tensors()) {
+        on_device = sum.values();
+      } else {
+        sum.read(0, gradient);
+      }
+      const double norm = on_device.defined() ? norm_of(on_device) : gradient_norm(gradient);
       const double scale = params_.clip_norm > 0 && norm > params_.clip_norm ? params_.clip_norm / norm : 1.0;
       const auto warmup = static_cast<std::int64_t>(std::llround(params_.warmup_share * static_cast<double>(steps_)));
       const double rate = warmup_cosine(step, steps_, warmup, params_.learning_rate, params_.floor_share);
-      optimiser.step(step + 1, rate, gradient, static_cast<float>(scale), workers_);
+      if (on_device.defined()) {
+        optimiser.step(step + 1, rate, on_device, static_cast<float>(scale));
+      } else {
+        optimiser.step(step + 1, rate, gradient, static_cast<float>(scale), workers_);
+      }
       outcome.skipped_images += sum.scalar(skipped);
       const double loss = static_cast<double>(sum.scalar(loss_sum)) / kLossUnits;
       outcome.history.push_back({step + 1, loss, rate, norm});
@@ -113,8 +127,9 @@ class Trainer {
       const bool due = params_.checkpoint_every > 0 && (step + 1) % params_.checkpoint_every == 0 && step + 1 < steps_;
       if (due) save(step + 1, outcome, optimiser);
     }
-    outcome.tensors = fixed_;
-    outcome.tensors.insert(trained_.begin(), trained_.end());
+    for (const model::TensorMap* part : {&fixed_, &trained_}) {
+      for (const auto& [name, tensor] : *part) outcome.tensors.emplace(name, tensor.cpu());
+    }
     return outcome;
   }
 
@@ -146,11 +161,12 @@ class Trainer {
   }
 
   void micro_batch(std::int64_t step, std::int64_t first, std::span<const std::int64_t> images, int worker) {
+    const model::DeviceScope scope(task_.device);
     const auto n = static_cast<std::int64_t>(images.size());
     const data::PreprocessParams& pre = task_.preprocess;
     at::Tensor input = at::zeros({n, pre.channels, pre.crop, pre.crop});
     at::Tensor labels = at::zeros({n}, at::kLong), weight = at::ones({n});
-    GradientSum& sum = sums_[static_cast<std::size_t>(worker)];
+    std::int64_t left_out = 0;
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t image = images[static_cast<std::size_t>(i)];
       labels.data_ptr<std::int64_t>()[i] = task_.images->label(image);
@@ -164,9 +180,12 @@ class Trainer {
       } catch (const data::ImageError&) {
         if (!task_.skip_bad_images) throw;
         weight.data_ptr<float>()[i] = 0;
-        sum.add_scalar(skipped, 1);
+        ++left_out;
       }
     }
+    input = model::to_device(input, task_.device);
+    labels = model::to_device(labels, task_.device);
+    weight = model::to_device(weight, task_.device);
     model::TensorMap& leaves = leaves_[static_cast<std::size_t>(worker)];
     at::Tensor teacher;
     if (task_.teacher != nullptr && params_.distill_weight > 0) {
@@ -184,19 +203,53 @@ class Trainer {
            "the last checkpoint is kept",
            step + 1, value);
     }
-    sum.add_scalar(loss_sum, std::llround(value * kLossUnits));
     loss.backward();
+    std::unique_lock lock(sum_mutex_, std::defer_lock);
+    if (sums_.size() == 1) lock.lock();
+    GradientSum& sum = sums_[sums_.size() == 1 ? 0 : static_cast<std::size_t>(worker)];
+    sum.add_scalar(skipped, left_out);
+    sum.add_scalar(loss_sum, std::llround(value * kLossUnits));
+    if (task_.device.by_tensors()) {
+      add_at_once(step, leaves, sum);
+      return;
+    }
     for (const auto& [name, offset] : offsets_) {
       at::Tensor& leaf = leaves.at(name);
       if (!leaf.grad().defined()) continue;  // an expert without tokens in this micro-batch
-      if (!sum.add(offset, leaf.grad())) {
-        fail(ExitCode::numerics,
-             "step {}: the gradient of '{}' is not finite or too large. Training has diverged: lower the learning "
-             "rate or lengthen the warm-up; the last checkpoint is kept",
-             step + 1, name);
-      }
+      if (!sum.add(offset, leaf.grad())) fail_gradient(step, name);
       leaf.mutable_grad() = at::Tensor();
     }
+  }
+
+  [[noreturn]] static void fail_gradient(std::int64_t step, const std::string& name) {
+    fail(ExitCode::numerics,
+         "step {}: the gradient of '{}' is not finite or too large. Training has diverged: lower the learning "
+         "rate or lengthen the warm-up; the last checkpoint is kept",
+         step + 1, name);
+  }
+
+  /// All gradients in one piece: each addition makes the host wait for the device.
+  void add_at_once(std::int64_t step, model::TensorMap& leaves, GradientSum& sum) const {
+    std::vector<at::Tensor> parts;
+    for (const auto& [name, offset] : offsets_) {
+      const at::Tensor& leaf = leaves.at(name);
+      parts.push_back(leaf.grad().defined() ? leaf.grad().reshape({-1}) : at::zeros({leaf.numel()}, leaf.options()));
+    }
+    if (parts.empty()) return;
+    if (!sum.add(0, at::cat(parts).detach())) {
+      for (const auto& [name, offset] : offsets_) {
+        const at::Tensor& leaf = leaves.at(name);
+        if (leaf.grad().defined() && !sum.add(offset, leaf.grad())) fail_gradient(step, name);
+      }
+    }
+    for (const auto& [name, offset] : offsets_) leaves.at(name).mutable_grad() = at::Tensor();
+  }
+
+  /// The same on all ranks, whatever their devices make of it.
+  double norm_of(const at::Tensor& gradient) const {
+    double norm = gradient.to(at::kDouble).square().sum().sqrt().item<double>();
+    comm_.broadcast(std::span<double>(&norm, 1));
+    return norm;
   }
 
   /// In double, in one order.
@@ -244,6 +297,7 @@ class Trainer {
   std::vector<GradientSum> sums_;
   std::vector<model::TensorMap> leaves_;
   std::exception_ptr error_;
+  std::mutex sum_mutex_;  // where threads share a sum
 };
 
 }  // namespace

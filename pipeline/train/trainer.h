@@ -4,6 +4,9 @@
 // integers (gradient_sum.h): the trained weights are the same bits on any number of ranks and threads. All that is
 // drawn is keyed by the seed and the position in the stream of samples, so a resumed run continues as if it had not
 // stopped.
+//
+// On a device the weights, their moments and the sums are in its memory, micro-batches of all threads follow each other
+// there, and every operator is LibTorch's. The bits are the same on any number of ranks with the same kind of GPU.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +16,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "core/device.h"
 #include "core/workers.h"
 #include "data/image_set.h"
 #include "data/preprocess.h"
@@ -60,12 +64,13 @@ using NetworkFactory = std::function<std::unique_ptr<model::Network>(const model
 struct TrainingTask {
   const data::ImageSet* images = nullptr;
   data::PreprocessParams preprocess;
-  model::TensorMap start;  ///< initial weights (copied)
+  model::TensorMap start;  ///< initial weights (copied), in the device's memory
   NetworkFactory make_network;
-  const model::Network* teacher = nullptr;  ///< null: labels alone, whatever distill_weight says
+  const model::Network* teacher = nullptr;  ///< on the same device; null: labels alone, whatever distill_weight says
   std::filesystem::path checkpoint;         ///< file to resume from and to save to; empty: none
   std::string checkpoint_key;               ///< identifies the run; a checkpoint of another one is an error
   bool skip_bad_images = false;
+  Device device = {};
   std::function<void(const TrainingRecord&, std::int64_t steps)> on_step;  ///< on rank 0
   std::function<bool()> should_stop;  ///< asked before every step; any rank's yes stops all, after saving
 };

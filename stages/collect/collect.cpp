@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -13,6 +14,9 @@
 #include "core/float16.h"
 #include "core/hash.h"
 #include "core/random.h"
+#include "model/device_tensors.h"
+#include "moe/device_model.h"
+#include "moe/index_tensor.h"
 #include "run/progress.h"
 #include "stages/collect/collect_plan.h"
 #include "stages/collect/flow.h"
@@ -47,6 +51,18 @@ std::vector<std::uint16_t> take_rows(const at::Tensor& activations, const std::v
   return half;
 }
 
+/// The same of activations in a device's memory, still there: index [n] beside them.
+at::Tensor take_rows_there(const at::Tensor& activations, const at::Tensor& index) {
+  return activations.reshape({-1, activations.size(-1)}).index_select(0, index).to(at::kHalf);
+}
+
+std::vector<std::uint16_t> bits_of(const at::Tensor& half) {
+  const at::Tensor here = half.cpu().contiguous();
+  std::vector<std::uint16_t> bits(static_cast<std::size_t>(here.numel()));
+  if (!bits.empty()) std::memcpy(bits.data(), here.const_data_ptr(), here.nbytes());
+  return bits;
+}
+
 /// One rank's shards, made in micro-batches that are decoded, computed and written at the same time.
 class Collector {
  public:
@@ -54,7 +70,8 @@ class Collector {
       : params_(params),
         inputs_(inputs),
         context_(context),
-        network_(moe::make_network(inputs.model.description, inputs.model.tensors, inputs.precision)),
+        network_(moe::make_network(inputs.model.description, moe::to_device(inputs.model.tensors, context.device),
+                                   inputs.precision)),
         paths_(shard_paths(folder, inputs.images.size(), params)) {}
 
   nlohmann::json run() {
@@ -204,6 +221,10 @@ class Collector {
         chosen.push_back(static_cast<std::int64_t>(i) * network_->tokens() + token);
       recorded.images.push_back(std::move(image));
     }
+    if (context_.device.by_tensors()) {
+      record_there(batch.images, chosen, recorded);
+      return recorded;
+    }
     network_->logits(batch.images, [&](std::int64_t, const model::MlpTrace& trace) {
       for (const store::Tap tap : {store::Tap::x, store::Tap::h}) {
         recorded.rows.emplace_back();
@@ -211,6 +232,21 @@ class Collector {
       }
     });
     return recorded;
+  }
+
+  /// On a device: what is recorded comes to the host when all of the pass is under way, so that no layer waits for it.
+  void record_there(const at::Tensor& images, const std::vector<std::int64_t>& chosen, Recorded& recorded) const {
+    const model::DeviceScope scope(context_.device);
+    const at::Tensor index = model::to_device(moe::index_tensor(chosen), context_.device);
+    std::vector<at::Tensor> rows;
+    network_->logits(model::to_device(images, context_.device), [&](std::int64_t, const model::MlpTrace& trace) {
+      for (const store::Tap tap : {store::Tap::x, store::Tap::h}) {
+        rows.emplace_back();
+        if (records(params_, tap)) rows.back() = take_rows_there(tap == store::Tap::x ? trace.x : trace.h, index);
+      }
+    });
+    for (const at::Tensor& half : rows)
+      recorded.rows.push_back(half.defined() ? bits_of(half) : std::vector<std::uint16_t>());
   }
 
   /// Called by the writer alone.

@@ -12,8 +12,10 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "model/device_tensors.h"
 #include "model/vit.h"
 #include "model/weights.h"
+#include "moe/device_model.h"
 #include "moe/expert_mlp.h"
 #include "run/progress.h"
 #include "stages/cluster/cluster.h"
@@ -186,15 +188,15 @@ std::vector<moe::RouterWeights> routers_of(const moe::LoadedModel& model, const 
 /// Sum over tokens of H(p(. | token)) in kEntropyUnit.
 std::int64_t router_entropy(const moe::RouterWeights& router, const at::Tensor& x) {
   const at::Tensor p = moe::router_probabilities(router, x);
-  const at::Tensor bits = (-(p * p.clamp_min(1e-300).log2()).sum(1)).contiguous();
+  const at::Tensor bits = (-(p * p.clamp_min(1e-300).log2()).sum(1)).cpu().contiguous();
   std::int64_t sum = 0;
   for (std::int64_t i = 0; i < bits.numel(); ++i) sum += std::llround(bits.const_data_ptr<double>()[i] / kEntropyUnit);
   return sum;
 }
 
-/// The network with its experts routed as `inputs` says.
-std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs) {
-  const moe::LoadedModel& model = inputs.model;
+/// `model` with its experts routed as `inputs` says; `dense` where a control asks it.
+std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs, const moe::LoadedModel& model,
+                                            const moe::LoadedModel* dense, const Device& device) {
   if (inputs.routing == moe::Routing::learnt)
     return moe::make_network(model.description, model.tensors, inputs.precision);
   const auto make = [&](std::int64_t layer, const model::TensorMap& tensors,
@@ -206,7 +208,7 @@ std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs) {
     if (inputs.routing == moe::Routing::random) {
       chooser = moe::random_routing(inputs.seed, layer, k);
     } else if (inputs.routing == moe::Routing::best) {
-      chooser = moe::best_routing(layer, inputs.dense->tensors, tensors, k);
+      chooser = moe::best_routing(layer, dense->tensors, tensors, k);
     } else {
       const fs::path path = layer_clusters_path(inputs.clusters, layer);
       const model::WeightsFile file = model::load_weights(path);
@@ -215,13 +217,18 @@ std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs) {
         fail(ExitCode::input, "{}: does not hold the {} clusters that the experts of layer {} were made of",
              path.string(), k, layer);
       }
-      chooser = moe::oracle_routing(layer, inputs.dense->tensors, centroids->second,
+      chooser = moe::oracle_routing(layer, dense->tensors, model::to_device(centroids->second, device),
                                     load_layer_clusters(inputs.clusters, layer).summary.value("tap", "x"));
     }
     return std::make_unique<moe::MixtureMlp>(layer, tensors, std::move(chooser));
   };
   return std::make_unique<model::Vit>(model.description.vit, model.tensors, make, inputs.precision);
 }
+
+/// What is looked at of a layer's trace.
+struct Routed {
+  at::Tensor x, expert;
+};
 
 /// The counts behind the analysis, as tensors.
 void save_routing(const fs::path& path, const Counts& counts) {
@@ -255,9 +262,15 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
                                    ? check_precision(inputs.model, inputs.precision, inputs.images, inputs.micro_batch,
                                                      inputs.precision_sample, "evaluate", context)
                                    : PrecisionCheck{};
+  const Device device = context.device;
   std::unique_ptr<model::Network> network;
-  context.comm.together([&] { network = make_routed(inputs); });
-  const std::vector<moe::RouterWeights> routers = routers_of(inputs.model, *network);
+  moe::LoadedModel model, dense;
+  context.comm.together([&] {
+    model = moe::to_device(inputs.model, device);
+    if (inputs.dense != nullptr) dense = moe::to_device(*inputs.dense, device);
+    network = make_routed(inputs, model, inputs.dense != nullptr ? &dense : nullptr, device);
+  });
+  const std::vector<moe::RouterWeights> routers = routers_of(model, *network);
   const std::int64_t prefix = inputs.model.description.vit.prefix_tokens();
   const std::int64_t total = inputs.images.size(), classes = inputs.model.description.vit.classes;
   const std::int64_t batches = (total + inputs.micro_batch - 1) / inputs.micro_batch;
@@ -283,22 +296,23 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
              "evaluate was asked to stop; finished stages are kept. Run the same command again to go on");
       }
       const at::NoGradGuard no_grad;
+      const model::DeviceScope scope(device);
       const std::int64_t first = mine[static_cast<std::size_t>(unit)] * inputs.micro_batch;
       const std::int64_t count = std::min(inputs.micro_batch, total - first);
       const model::InputBatch batch =
           model::load_batch(inputs.images, inputs.model.description.preprocess, first, count, inputs.bad_images);
       std::vector<std::int64_t> numbers(counts.numbers.size(), 0), labels;
-      std::vector<std::pair<std::size_t, model::MlpTrace>> routed;
+      std::vector<std::pair<std::size_t, Routed>> routed;
       double seconds = 0;
       if (!batch.index.empty()) {
+        const at::Tensor images = model::to_device(batch.images, device);
+        model::synchronize(device);  // what is measured begins with nothing under way
         const auto start = std::chrono::steady_clock::now();
-        const at::Tensor logits = network
-                                      ->logits(batch.images,
-                                               [&](std::int64_t layer, const model::MlpTrace& trace) {
-                                                 if (trace.expert.defined())
-                                                   routed.emplace_back(static_cast<std::size_t>(layer), trace);
-                                               })
-                                      .contiguous();
+        const at::Tensor answer = network->logits(images, [&](std::int64_t layer, const model::MlpTrace& trace) {
+          if (trace.expert.defined()) routed.push_back({static_cast<std::size_t>(layer), {trace.x, trace.expert}});
+        });
+        model::synchronize(device);
+        const at::Tensor logits = answer.cpu().contiguous();
         seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         for (std::size_t i = 0; i < batch.index.size(); ++i) {
           const float* row = logits.const_data_ptr<float>() + static_cast<std::int64_t>(i) * classes;
@@ -326,6 +340,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
         x = x.narrow(1, skip, x.size(1) - skip).reshape({-1, x.size(2)});
         entropies[i] = {router_entropy(router, x), x.size(0)};
       }
+      for (auto& [layer, went] : routed) went.expert = went.expert.cpu();
       numbers[Counts::images] = static_cast<std::int64_t>(batch.index.size());
       numbers[Counts::skipped] = static_cast<std::int64_t>(batch.skipped.size());
       const std::lock_guard lock(mutex);
@@ -383,6 +398,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   const json timing{
       {"images_per_second", forward_seconds > 0 ? static_cast<double>(images) * workers / forward_seconds : 0.0},
       {"forward_seconds", forward_seconds},
+      {"device", name_of(device.kind)},
       {"ranks", context.comm.size()},
       {"threads_per_rank", context.workers.size()},
       {"micro_batch", inputs.micro_batch}};

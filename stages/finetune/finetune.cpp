@@ -1,5 +1,6 @@
 #include "stages/finetune/finetune.h"
 
+#include "moe/device_model.h"
 #include "stages/assemble/assemble.h"
 #include "stages/train/train.h"
 
@@ -15,15 +16,17 @@ void describe(config::Section section, FinetuneParams& p) {
 
 json finetune(const FinetuneParams& params, const FinetuneInputs& inputs, run::Context& context,
               const fs::path& folder) {
-  const auto teacher = moe::make_network(inputs.dense.description, inputs.dense.tensors);
+  const auto teacher =
+      moe::make_network(inputs.dense.description, moe::to_device(inputs.dense.tensors, context.device));
   train::TrainingTask task;
   task.images = &inputs.images;
   task.preprocess = inputs.start.description.preprocess;
-  task.start = inputs.start.tensors;
+  task.start = moe::to_device(inputs.start.tensors, context.device);
   task.teacher = teacher.get();
   task.make_network = [&](const model::TensorMap& tensors) {
     return moe::make_network(inputs.start.description, tensors);
   };
+  task.device = context.device;
   task.skip_bad_images = inputs.bad_images == model::BadImages::skip;
   const train::TrainingOutcome outcome = run_trainer(std::move(task), params.trainer, "finetune", context, folder);
   context.comm.together([&] {

@@ -10,6 +10,8 @@
 #include <optional>
 
 #include "core/error.h"
+#include "model/device_tensors.h"
+#include "moe/device_model.h"
 #include "moe/expert_router.h"
 #include "moe/importance.h"
 #include "run/progress.h"
@@ -57,9 +59,14 @@ class Pass {
         network_(network),
         layers_(std::move(layers)),
         routers_(std::move(routers)),
+        choosers_(routers_.size()),
         prefix_(inputs.class_token_apart ? inputs.model.description.vit.prefix_tokens() : 0) {
     const model::VitParams& vit = inputs.model.description.vit;
     for (std::size_t i = 0; i < layers_.size(); ++i) {
+      choosers_[i] = routers_[i].weights;
+      for (at::Tensor* weight :
+           {&choosers_[i].keys, &choosers_[i].bias, &choosers_[i].hidden_weight, &choosers_[i].hidden_bias})
+        *weight = model::to_device(*weight, context.device);
       const std::int64_t experts = routers_[i].weights.experts() + (prefix_ > 0 ? 1 : 0);
       sums_.push_back(std::make_unique<moe::SecondMomentSums>(experts, vit.hidden, extent_of(params.products)));
       if (params.importance) directions_.push_back(std::make_unique<moe::SecondMomentSums>(experts, vit.width));
@@ -158,14 +165,16 @@ class Pass {
   /// The images [n, channels, height, width] as the model is to see them; index: their places in the set.
   void add_views(const at::Tensor& images, std::span<const std::int64_t> index, std::span<const std::string> ids,
                  std::int64_t prefix) {
+    const model::DeviceScope scope(context_.device);
     const std::vector<moe::CalibrationTrace> traces =
-        moe::trace_network(network_, images, ids, params_.importance, params_.seed);
+        moe::trace_network(network_, model::to_device(images, context_.device), ids, params_.importance, params_.seed);
     const at::NoGradGuard no_grad;
+    std::vector<std::pair<std::size_t, at::Tensor>> means;  // [images] of layers
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const moe::CalibrationTrace& trace = traces[static_cast<std::size_t>(layers_[i])];
       const std::int64_t tokens = trace.x.size(1), d = trace.x.size(2);
       const at::Tensor x = trace.x.reshape({-1, d});
-      const moe::RouterWeights& router = routers_[i].weights;
+      const moe::RouterWeights& router = choosers_[i];
       moe::Choice choice = moe::choose_experts(router, x);
       const std::int64_t m = choice.expert.size(1);
       if (prefix_ > 0) {
@@ -174,14 +183,11 @@ class Pass {
         choice.gate.view({-1, tokens, m}).narrow(1, 0, prefix_).fill_(1);
       }
       *routed_[i] += trace.x.size(0) * (tokens - prefix_);
-      at::Tensor weight = at::ones({trace.x.size(0), tokens});
+      at::Tensor weight = at::ones({trace.x.size(0), tokens}, trace.x.options());
       if (trace.gradient.defined()) {
         const at::Tensor g = trace.g();
         weight = moe::importance_weights(g, prefix);
-        const at::Tensor mean = g.narrow(1, prefix, tokens - prefix).to(at::kDouble).mean(1).contiguous();
-        for (std::size_t n = 0; n < index.size(); ++n) {
-          gradient_[i][static_cast<std::size_t>(index[n])] += mean.const_data_ptr<double>()[n];
-        }
+        means.emplace_back(i, g.narrow(1, prefix, tokens - prefix).to(at::kDouble).mean(1));
       }
       const at::Tensor directions =
           trace.gradient.defined() ? moe::gradient_directions(trace.gradient).reshape({-1, d}) : at::Tensor();
@@ -194,6 +200,11 @@ class Pass {
         if (!input_sums_.empty()) input_sums_[i]->add(x, expert, share);
       }
     }
+    for (const auto& [layer, there] : means) {
+      const at::Tensor mean = there.cpu().contiguous();
+      for (std::size_t n = 0; n < index.size(); ++n)
+        gradient_[layer][static_cast<std::size_t>(index[n])] += mean.const_data_ptr<double>()[n];
+    }
   }
 
   const MomentsParams& params_;
@@ -202,7 +213,8 @@ class Pass {
   const model::Network& network_;
   std::vector<std::int64_t> layers_;
   std::vector<LayerRouter> routers_;
-  std::int64_t prefix_;  // tokens of each image that are not routed
+  std::vector<moe::RouterWeights> choosers_;  // theirs, in the device's memory
+  std::int64_t prefix_;                       // tokens of each image that are not routed
   std::vector<std::unique_ptr<moe::SecondMomentSums>> sums_, directions_, input_sums_;  // of h; of gradients; of x
   std::vector<std::unique_ptr<std::atomic<std::int64_t>>> routed_;                      // tokens that were routed
   std::vector<std::vector<double>> gradient_;                                           // [layer][image]
@@ -298,7 +310,8 @@ LayerMoments load_layer_moments(const fs::path& folder, std::int64_t layer) {
 json gather_moments(const MomentsParams& params, const MomentsInputs& inputs, run::Context& context,
                     const fs::path& folder) {
   const model::VitParams& vit = inputs.model.description.vit;
-  const auto network = moe::make_network(inputs.model.description, inputs.model.tensors);
+  const auto network =
+      moe::make_network(inputs.model.description, moe::to_device(inputs.model.tensors, context.device));
   std::vector<std::int64_t> missing;
   std::int64_t found = 0;
   context.comm.together([&] {

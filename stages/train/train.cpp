@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "model/vit.h"
+#include "moe/device_model.h"
 #include "moe/model_file.h"
 #include "run/progress.h"
 #include "stages/assemble/assemble.h"
@@ -103,8 +104,9 @@ json train_model(const TrainParams& params, const TrainInputs& inputs, run::Cont
   train::TrainingTask task;
   task.images = &inputs.images;
   task.preprocess = inputs.description.preprocess;
-  task.start = model::initial_vit_tensors(inputs.description.vit, params.trainer.seed);
+  task.start = moe::to_device(model::initial_vit_tensors(inputs.description.vit, params.trainer.seed), context.device);
   task.make_network = [&](const model::TensorMap& tensors) { return moe::make_network(inputs.description, tensors); };
+  task.device = context.device;
   task.skip_bad_images = inputs.bad_images == model::BadImages::skip;
   const train::TrainingOutcome outcome = run_trainer(std::move(task), params.trainer, "train", context, folder);
   context.comm.together([&] {

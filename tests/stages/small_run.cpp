@@ -108,7 +108,10 @@ std::map<std::string, fs::path> run_stages(const RunConfig& config, int ranks, i
   comm::run_threads(ranks, [&](comm::Communicator& comm) {
     Pipeline pipeline(config);
     Workers workers(threads, [] { at::set_num_threads(1); });
-    run::Context context{comm, workers, run::make_logger(1, ranks, false)};
+    run::Context context{.comm = comm,
+                         .workers = workers,
+                         .log = run::make_logger(1, ranks, false),
+                         .device = settle_device(config.run.device, comm)};
     std::vector<std::string> nodes;
     for (const std::string& stage : wanted) {
       for (const std::string& id : pipeline.nodes_of(stage)) nodes.push_back(id);

@@ -76,6 +76,26 @@ TEST(AdamW, TheFirstStepIsTheRateAgainstTheSign) {
   EXPECT_EQ(tensors["head.bias"][2].item<float>(), 0.0f);
 }
 
+TEST(AdamW, ByLibTorchsOperatorsIsTheSame) {
+  model::TensorMap tensors[2];
+  for (model::TensorMap& copy : tensors) {
+    for (const auto& [name, tensor] : some_tensors()) copy.emplace(name, tensor.clone());
+  }
+  Workers workers(1);
+  AdamW loops({.weight_decay = 0.1}, tensors[0]), operators({.weight_decay = 0.1}, tensors[1]);
+  for (int t = 1; t <= 60; ++t) {
+    const at::Tensor gradient = random_tensor("step " + std::to_string(t), {model::count_parameters(tensors[0])});
+    const float scale = t % 2 ? 1.0f : 0.5f;
+    loops.step(t, 0.01, {gradient.const_data_ptr<float>(), static_cast<std::size_t>(gradient.numel())}, scale, workers);
+    operators.step(t, 0.01, gradient, scale);
+  }
+  for (const auto& [name, tensor] : tensors[0]) {
+    EXPECT_LT(model::test::largest_difference(tensor, tensors[1].at(name)), 1e-5) << name;
+    EXPECT_LT(model::test::largest_difference(tensor, some_tensors().at(name)), 1.0) << name;
+    EXPECT_GT(model::test::largest_difference(tensor, some_tensors().at(name)), 1e-2) << name;
+  }
+}
+
 TEST(AdamW, SameBitsOnAnyThreads) {
   model::TensorMap results[3];
   for (const int threads : {1, 2, 3}) {

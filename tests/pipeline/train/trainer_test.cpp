@@ -310,6 +310,66 @@ TEST_F(TrainerTest, ReportsEachStepOnRankZeroAlone) {
   EXPECT_EQ(steps, (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7, 8}));
 }
 
+constexpr Device kThere{DeviceKind::libtorch_cpu, 0};
+
+TEST_F(TrainerTest, OnADeviceTheStepsAreThoseOfTheCpu) {
+  const TrainingOutcome plain = run(task());
+  TrainingTask t = task();
+  t.device = kThere;
+  const TrainingOutcome there = run(t);
+  ASSERT_EQ(there.history.size(), plain.history.size());
+  // The same numbers but for the order of float32 sums, in pictures' patches, the teacher and AdamW.
+  EXPECT_NEAR(there.history[0].gradient_norm, plain.history[0].gradient_norm, 1e-4 * plain.history[0].gradient_norm);
+  for (std::size_t i = 0; i < plain.history.size(); ++i)
+    EXPECT_NEAR(there.history[i].loss, plain.history[i].loss, 1e-3 * (1 + plain.history[i].loss)) << i;
+  for (const auto& [name, tensor] : plain.tensors) {
+    if (!tensor.is_floating_point()) {
+      EXPECT_TRUE(same_bits(there.tensors.at(name), tensor)) << name;
+      continue;
+    }
+    EXPECT_LT(model::test::largest_difference(there.tensors.at(name), tensor), 1e-2) << name << ": two full steps";
+  }
+  EXPECT_FALSE(same_bits(there.tensors, plain.tensors)) << "or the device was not used";
+}
+
+TEST_F(TrainerTest, OnADeviceBitsDoNotDependOnRanksThreadsOrAnInterruption) {
+  TrainingTask t = task();
+  t.device = kThere;
+  const TrainingOutcome expected = run(t);
+  for (const auto& [ranks, threads] : {std::pair{1, 2}, std::pair{2, 1}, std::pair{3, 2}}) {
+    for (const TrainingOutcome& outcome : run_on(ranks, threads, t)) {
+      EXPECT_TRUE(same_bits(outcome.tensors, expected.tensors)) << ranks << " ranks of " << threads << " threads";
+      expect_same_history(outcome, expected);
+    }
+  }
+  TrainingTask stopping = t;
+  stopping.checkpoint = folder_ / "there";
+  std::atomic<int> asked = 0;
+  stopping.should_stop = [&asked] { return ++asked == 2 * 5 + 1; };
+  expect_error(ExitCode::resume, {"5 of 8 steps"}, [&] { run_on(2, 1, stopping); });
+  TrainingTask rest = t;
+  rest.checkpoint = folder_ / "there";
+  const TrainingOutcome outcome = run(rest, 2);
+  EXPECT_EQ(outcome.resumed_from, 5);
+  EXPECT_TRUE(same_bits(outcome.tensors, expected.tensors));
+  expect_same_history(outcome, expected);
+}
+
+TEST_F(TrainerTest, OnADeviceDivergenceNamesTheTensorOrTheLoss) {
+  params_.learning_rate = 1e8;
+  params_.warmup_share = 0;
+  params_.steps = 50;
+  TrainingTask t = task();
+  t.device = kThere;
+  expect_error(ExitCode::numerics, {"step ", "diverged"}, [&] { run(t, 2); });
+  params_.steps = 6;
+  params_.learning_rate = 5e-3;
+  const DamagedSet damaged(*images_);
+  t.images = &damaged;
+  t.skip_bad_images = true;
+  EXPECT_EQ(run(t, 2).skipped_images, 10);
+}
+
 TEST(TrainingSteps, ComeFromEpochsIfNotGiven) {
   TrainerParams params;
   params.batch = 32;

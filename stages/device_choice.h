@@ -1,0 +1,29 @@
+// run.device: what a run computes models on.
+#pragma once
+
+#include "comm/communicator.h"
+#include "config/field_list.h"
+#include "core/device.h"
+
+namespace moextract::stages {
+
+enum class DeviceChoice { automatic, cpu, cuda, libtorch_cpu };
+
+/// The field run.device.
+void describe_device(config::Section& section, DeviceChoice& choice);
+
+/// The kind that the choice means in this process: automatic is a GPU where LibTorch can use one. Touches no GPU.
+DeviceKind kind_of(DeviceChoice choice);
+
+/// The choice that means this kind anywhere.
+DeviceChoice choice_of(DeviceKind kind);
+
+/// Collective. This rank's device, one rank a GPU: where a process sees several, the one with the rank's number on the
+/// node. Automatic is a GPU if every rank has one of its own, else the CPU for all. If GPUs are asked for and a rank
+/// has none, no rank's device is there: stages that need none can still run.
+Device settle_device(DeviceChoice choice, comm::Communicator& comm);
+
+/// Collective. Throws UserError (distributed) on all ranks, naming one of them, if the device is not there.
+void need_device(const Device& device, comm::Communicator& comm);
+
+}  // namespace moextract::stages
