@@ -25,16 +25,17 @@ std::vector<std::int64_t> positions_in(const std::vector<std::int64_t>& sorted, 
   return positions;
 }
 
-/// One output matrix [d, U] for all experts.
-at::Tensor fit_jointly(const at::Tensor& w, const ExpertSets& sets, std::span<const SecondMoments> moments,
+/// One output matrix [d, U] for all experts; w[e] [d, H] is what expert e's should stand for.
+at::Tensor fit_jointly(std::span<const at::Tensor> w, const ExpertSets& sets, std::span<const SecondMoments> moments,
                        double ridge) {
   const auto u = static_cast<std::int64_t>(sets.unite.size());
-  at::Tensor a = at::zeros({u, u}, at::kDouble), b = at::zeros({w.size(0), u}, at::kDouble);
+  const at::Tensor& base = w.front();
+  at::Tensor a = at::zeros({u, u}, at::kDouble), b = at::zeros({base.size(0), u}, at::kDouble);
   for (std::size_t e = 0; e < sets.neurons.size(); ++e) {
     if (!(moments[e].weight > 0)) continue;
     const at::Tensor s = index_tensor(sets.neurons[e]), place = index_tensor(sets.places(e));
     const at::Tensor c_s = moments[e].covariance.index_select(0, s), c_ss = c_s.index_select(1, s);
-    const at::Tensor target = at::mm(w, c_s.t()) - at::mm(w.index_select(1, s), c_ss);  // W_B C_BS
+    const at::Tensor target = at::mm(w[e], c_s.t()) - at::mm(base.index_select(1, s), c_ss);  // W_B C_BS
     at::Tensor rows = at::zeros({place.numel(), u}, at::kDouble);
     rows.index_copy_(1, place, c_ss * moments[e].weight);
     a.index_add_(0, place, rows);
@@ -45,7 +46,7 @@ at::Tensor fit_jointly(const at::Tensor& w, const ExpertSets& sets, std::span<co
   const auto [factor, info] = at::linalg_cholesky_ex(a);
   if (info.item<std::int64_t>() != 0)
     fail(ExitCode::numerics, "the joint fit of a layer is singular: raise assemble.ridge");
-  return w.index_select(1, index_tensor(sets.unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
+  return base.index_select(1, index_tensor(sets.unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
 }
 
 /// left [d, r] and right [r, |S|] whose product comes nearest to `difference` [d, |S|] in the metric of c_ss + r I.
@@ -121,8 +122,11 @@ std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const Secon
   const std::vector<std::int64_t>& unite = sets.unite;
   MOEX_ASSERT(moments.size() == neurons.size(), "moments of other experts");
 
+  std::vector<at::Tensor> wanted(neurons.size(), w);  // of each expert, on all neurons
+  for (std::size_t e = 0; repair != nullptr && repair->map.defined() && e < static_cast<std::size_t>(routed); ++e)
+    wanted[e] = w + repair->map;
   at::Tensor shared =
-      fits && one_matrix ? fit_jointly(w, sets, moments, spec.ridge) : w.index_select(1, index_tensor(unite));
+      fits && one_matrix ? fit_jointly(wanted, sets, moments, spec.ridge) : w.index_select(1, index_tensor(unite));
   if (repair != nullptr && one_matrix) shared = shared + repair->shared;
   std::vector<at::Tensor> outputs, biases, lefts, rights;
   std::vector<std::int64_t> all, rows, offsets{0};
@@ -137,16 +141,16 @@ std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const Secon
     const bool untouched = keeps_all && deviation == nullptr;
     const bool refits = fits && !keeps_all && m.weight > 0;
     at::Tensor output = one_matrix ? shared.index_select(1, index_tensor(places)) : w.index_select(1, own);
-    if (refits && !one_matrix) output = refit(w, m.covariance, neurons[e], spec.ridge);
+    if (refits && !one_matrix) output = refit(wanted[e], m.covariance, neurons[e], spec.ridge);
     if (deviation != nullptr && !one_matrix) output = output + repair->weights[e];
     if (spec.storage == Storage::low_rank) {
       at::Tensor left = at::zeros({w.size(0), spec.rank}, at::kDouble),
                  right = at::zeros({spec.rank, own.numel()}, at::kDouble);
       if (refits && !(is_prefix && prefix_is_dense)) {
         const at::Tensor c_ss = m.covariance.index_select(0, own).index_select(1, own);
-        at::Tensor wanted = refit(w, m.covariance, neurons[e], spec.ridge);
-        if (deviation != nullptr) wanted = wanted + repair->weights[e];
-        std::tie(left, right) = nearest_of_rank(wanted - output, c_ss, spec.ridge, spec.rank);
+        at::Tensor best = refit(wanted[e], m.covariance, neurons[e], spec.ridge);
+        if (deviation != nullptr) best = best + repair->weights[e];
+        std::tie(left, right) = nearest_of_rank(best - output, c_ss, spec.ridge, spec.rank);
         output = output + at::mm(left, right);
       }
       lefts.push_back(left);

@@ -61,9 +61,11 @@ struct Deviation;
 /// What is added to the fitted output weights and biases to make up for deviations of the stream (stream_repair.h).
 struct OutputRepair {
   std::vector<Deviation> deviations;  ///< [experts]
-  std::vector<at::Tensor> weights;    ///< [experts] of [d, |S|] double; undefined: the expert is not repaired
-  std::vector<double> ridges;         ///< [experts] that they were fitted with; infinite: the mean alone is made up for
-  at::Tensor shared;                  ///< [d, U] of one output matrix, whose columns `weights` are
+  at::Tensor map;        ///< [d, H] double: added to the trained output weights before routed experts are fitted
+  double map_ridge = 0;  ///< that it was fitted with; infinite: it is zero
+  std::vector<at::Tensor> weights;  ///< [experts] of [d, |S|] double; undefined: the expert is not repaired
+  std::vector<double> ridges;       ///< [experts] that they were fitted with; infinite: the mean alone is made up for
+  at::Tensor shared;                ///< [d, U] of one output matrix, whose columns `weights` are
 };
 
 /// Replaces the MLP tensors of the layer in `tensors` (layout: expert_mlp.h). `moments`: routed experts, then the

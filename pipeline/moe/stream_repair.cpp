@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "core/error.h"
 #include "moe/index_tensor.h"
@@ -20,6 +21,27 @@ NormalEquations own_equations(const DeviationMoments::Part& part, std::size_t ex
   const at::Tensor s = index_tensor(neurons);
   return {part.moments[expert].covariance.index_select(0, s).index_select(1, s),
           part.deviations[expert].cross.index_select(1, s)};
+}
+
+/// Of one map of all hidden values over the tokens of all routed experts; what lies between their means is left to
+/// their biases.
+NormalEquations pooled_equations(const DeviationMoments::Part& part, std::int64_t routed) {
+  NormalEquations sum{at::zeros_like(part.moments[0].covariance), at::zeros_like(part.deviations[0].cross)};
+  double weight = 0;
+  for (std::size_t e = 0; e < static_cast<std::size_t>(routed); ++e) {
+    if (!(part.moments[e].weight > 0)) continue;
+    sum.a.add_(part.moments[e].covariance, part.moments[e].weight);
+    sum.b.add_(part.deviations[e].cross, part.moments[e].weight);
+    weight += part.moments[e].weight;
+  }
+  if (weight > 0) sum.a.div_(weight), sum.b.div_(weight);
+  return sum;
+}
+
+/// What the map of all hidden values leaves of the routed experts' deviations.
+void take_off(const at::Tensor& map, std::int64_t routed, DeviationMoments::Part& part) {
+  for (std::size_t e = 0; e < static_cast<std::size_t>(routed); ++e)
+    part.deviations[e].cross = part.deviations[e].cross - at::mm(map, part.moments[e].covariance);
 }
 
 /// Of one matrix on the union for all experts, each with its own neurons.
@@ -88,9 +110,10 @@ double choose_ridge(const NormalEquations& first, const NormalEquations& second)
   return best;
 }
 
-OutputRepair fit_repair(const FittedLayerSpec& spec, const DeviationMoments& moments, bool repairs_prefix,
+OutputRepair fit_repair(const FittedLayerSpec& spec, const DeviationMoments& given, bool repairs_prefix,
                         Workers& workers) {
   const at::NoGradGuard no_grad;
+  DeviationMoments moments = given;  // tensors are shared
   MOEX_ASSERT(moments.halves.size() == 2 || moments.ridge, "a ridge is chosen by two halves, or given");
   const ExpertSets sets = expert_sets(spec, moments.all.moments.front().mean.size(0));
   const std::size_t experts = sets.neurons.size();
@@ -104,6 +127,11 @@ OutputRepair fit_repair(const FittedLayerSpec& spec, const DeviationMoments& mom
                              : choose_ridge(equations(moments.halves[0]), equations(moments.halves[1]));
     return std::pair(ridge, solve(equations(moments.all), ridge));
   };
+  const std::int64_t routed = spec.router.experts();
+  std::tie(repair.map_ridge, repair.map) =
+      fit([&](const DeviationMoments::Part& part) { return pooled_equations(part, routed); });
+  take_off(repair.map, routed, moments.all);
+  for (DeviationMoments::Part& half : moments.halves) take_off(repair.map, routed, half);
   if (spec.shares_output()) {
     const auto [ridge, weights] = fit([&](const DeviationMoments::Part& part) { return joint_equations(part, sets); });
     repair.ridges.assign(experts, ridge);

@@ -4,7 +4,8 @@
 // the dense model's by e. Its experts are fitted to the trained MLP's output plus e, "dense residual stream minus the
 // compressed one": the least-squares weights of y + e are those of y plus those of e, so the second can have a ridge
 // of their own. Earlier errors are only partly a function of the hidden values, and a weak ridge would learn the
-// calibration images by heart.
+// calibration images by heart. For the same reason e is first fitted as one map of all hidden values over the tokens of
+// all experts, which stands beside the trained output weights in the fit of each; what is left is each expert's own.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -56,7 +57,8 @@ struct DeviationMoments {
   std::optional<double> ridge;  ///< must be given without halves
 };
 
-/// What the fit of `spec` has to add. One ridge an expert, or one where all experts share an output matrix.
+/// What the fit of `spec` has to add: a map for the routed experts with a ridge of its own, then weights with one ridge
+/// an expert, or one where all experts share an output matrix.
 /// `repairs_prefix`: of a prefix expert with all neurons and output weights of its own the weights, too. Independent
 /// experts are dealt to the workers.
 OutputRepair fit_repair(const FittedLayerSpec& spec, const DeviationMoments& moments, bool repairs_prefix,

@@ -134,7 +134,7 @@ void describe(config::Section section, AssembleParams& p) {
   section.add("seed", &p.seed, "score random: seed");
   section.add_enum<Sequential>(
       "sequential", p.sequential,
-      {{"off", Sequential::off, "every layer is fitted to what the dense model sends there"},
+      {{"none", Sequential::off, "every layer is fitted to what the dense model sends there"},
        {"experts", Sequential::experts,
         "layers that are cut are fitted one after the other: each to the hidden values in the model whose earlier "
         "layers "
@@ -212,7 +212,7 @@ AssemblyChoices settle(const AssembleParams& params, const moe::RouterParams& ro
     fail(ExitCode::config,
          "assemble.sequential: layers are fitted in order by least squares on second moments: set "
          "assemble.compensation to least_squares (method least_squares) and assemble.statistics to streamed, or "
-         "assemble.sequential to off");
+         "assemble.sequential to none");
   }
   if (p.target_active && p.target_macs)
     fail(ExitCode::config, "assemble: target_macs and target_active exclude each other: give one of them");

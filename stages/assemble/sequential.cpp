@@ -302,6 +302,7 @@ class SequentialFit {
     }
     tensors["facts.error"] = at::tensor(errors, at::kDouble);
     std::vector<double> ridges = repair.ridges;
+    ridges.push_back(repair.map_ridge);
     for (double& ridge : ridges) ridge = std::isfinite(ridge) ? ridge : -1;  // files hold finite numbers
     tensors["facts.ridge"] = at::tensor(ridges, at::kDouble);
     tensors["facts.deviation"] = at::full({1}, weight > 0 ? square / weight : 0.0, at::kDouble);
@@ -322,8 +323,12 @@ class SequentialFit {
       return std::vector<double>(t.const_data_ptr<double>(), t.const_data_ptr<double>() + t.numel());
     };
     json facts{{"stream_deviation", list("facts.deviation").front()}};
+    const auto number = [](double ridge) { return ridge < 0 ? json() : json(ridge); };
+    std::vector<double> ridges = list("facts.ridge");
+    facts["map_ridge"] = number(ridges.back());
+    ridges.pop_back();
     facts["repair_ridge"] = json::array();
-    for (const double ridge : list("facts.ridge")) facts["repair_ridge"].push_back(ridge < 0 ? json() : json(ridge));
+    for (const double ridge : ridges) facts["repair_ridge"].push_back(number(ridge));
     if (cut_.contains(layer)) facts["output_error"] = list("facts.error");
     return facts;
   }

@@ -105,7 +105,7 @@ TEST(SequentialFit, LeavesNoMeanDeviationAndLessThanTheFitToTheDenseModelDoes) {
     settings.push_back(std::string("assemble.sequential=") + choice);
     return settings;
   };
-  const auto plain = run_stages(deep.with(made("off")), 1, 1, {"assemble"}),
+  const auto plain = run_stages(deep.with(made("none")), 1, 1, {"assemble"}),
              repaired = run_stages(deep.with(made("experts")), 1, 1, {"assemble"});
   EXPECT_NE(plain.at("assemble/experts"), repaired.at("assemble/experts"));
   EXPECT_EQ(plain.at("moments"), repaired.at("moments")) << "the statistics of the dense model are the same";
