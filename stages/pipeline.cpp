@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "model/vit.h"
 #include "run/progress.h"
+#include "stages/assemble/sequential.h"
 #include "stages/collect/collect_plan.h"
 #include "stages/evaluate/evaluate.h"
 #include "stages/precision_check.h"
@@ -327,17 +328,33 @@ void Pipeline::add_moments() {
            });
 }
 
+std::string Pipeline::sequential_text() const {
+  if (!choices_.sequential()) return {};
+  const MomentsParams& sampling = config_.moments;
+  const double passes = sampling.importance ? 4 : 3, again = static_cast<double>(description_.vit.depth) / 2;
+  const double bytes = stream_bytes(description_.vit, sampling) * static_cast<double>(images("calibration")->size());
+  return fmt::format(
+      "; then the layers once more in order: {} of streams over all ranks, {} runs of the images{}, or about {:.0f} "
+      "more "
+      "where a rank's do not fit into {} GB",
+      bytes_text(bytes), passes, sampling.flip ? " and their mirrored ones" : "", again, config_.assemble.stream_gb);
+}
+
 void Pipeline::add_assemble() {
   const bool streamed = choices_.streamed();
   std::vector<std::string> needs = dense_needs_;
   needs.insert(needs.end(), {"collect", streamed ? "moments" : "cluster"});
   // What the dense model computes in its last block changes the budget and the files.
+  json own = section("assemble");
+  // Settings that came later do not change the address where they change nothing.
+  if (!choices_.sequential()) own.erase("sequential"), own.erase("sequential_ridge");
+  if (!config_.assemble.static_layers) own.erase("static_layers");
   const json settings{
-      {"assemble", section("assemble")}, {"router", section("router")}, {"model", model::to_json(description_)}};
+      {"assemble", std::move(own)}, {"router", section("router")}, {"model", model::to_json(description_)}};
   std::map<std::string, std::string> sources{{"model", dense_identity_}, {"collect", key("collect")}};
   sources[streamed ? "moments" : "cluster"] = key(streamed ? "moments" : "cluster");
   add_node("assemble/experts", kAssembleVersion, settings, std::move(sources), needs,
-           "cuts experts; writes one safetensors file",
+           "cuts experts; writes one safetensors file" + sequential_text(),
            [this, streamed](run::Context& context, const fs::path& folder) {
              const AssembleInputs inputs{dense(),
                                          shards(),
@@ -345,7 +362,9 @@ void Pipeline::add_assemble() {
                                          streamed ? graph_.folder("moments") : fs::path(),
                                          dense_identity_,
                                          images("calibration"),
-                                         config_.model.micro_batch};
+                                         config_.model.micro_batch,
+                                         &config_.moments,
+                                         config_.data.on_bad_image};
              return assemble_experts(choices_, inputs, context, folder);
            });
   if (!config_.baseline.enabled) return;

@@ -68,6 +68,8 @@ class Pipeline {
   void add_cluster();
   void add_moments();
   void add_assemble();
+  /// What the sequential fit costs, for the plan; empty without.
+  std::string sequential_text() const;
   void add_finetune(const std::string& variant);
   void add_evaluate(const VariantNode& variant);
   /// Node whose id is `id`; settings: the section of the field list that affects results.

@@ -129,7 +129,11 @@ Fit fit(const RowSource& source, const Params& params, comm::Communicator& comm,
   }
   result.times.sample = watch.lap();
   if (params.pca_components > 0) {
-    model.pca = fit_pca(model.points, model.dimension, params.pca_components, comm, workers);
+    const bool unit_length = params.metric == Metric::cosine;
+    model.pca = params.pca_rows == PcaRows::all
+                    ? fit_pca(stream_row_moments(source, model.dimension, unit_length, comm, workers),
+                              params.pca_components, comm)
+                    : fit_pca(model.points, model.dimension, params.pca_components, comm, workers);
     model.points = project(model.pca, model.points, workers);
     model.dimension = params.pca_components;
   }

@@ -30,6 +30,12 @@ enum class NoisePolicy {
   own_cluster,       ///< together one more cluster, with the label after the last
 };
 
+/// Rows whose covariance gives the principal components.
+enum class PcaRows {
+  all,     ///< of the whole set, streamed
+  sample,  ///< those that are clustered
+};
+
 struct Params {
   std::int64_t min_cluster_size = 5;  ///< smallest group of rows that is called a cluster; 2 or more
   std::int64_t min_samples = 0;       ///< core distance = to this many-th nearest other row; 0: min_cluster_size
@@ -39,7 +45,8 @@ struct Params {
   bool allow_single_cluster = false;
   std::int64_t max_cluster_size = 0;  ///< eom only: larger clusters are split; 0: no limit
   Metric metric = Metric::euclidean;
-  std::int64_t pca_components = 0;    ///< rows are first projected to this many principal components; 0: not at all
+  std::int64_t pca_components = 0;  ///< rows are first projected to this many principal components; 0: not at all
+  PcaRows pca_rows = PcaRows::all;
   std::int64_t sample_rows = 30'000;  ///< rows drawn to fit on; time grows with the square
   NoisePolicy noise = NoisePolicy::dropped;
   std::uint64_t seed = 1;

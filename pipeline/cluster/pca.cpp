@@ -44,14 +44,45 @@ void sum_tile(std::span<const float> rows, const PcaModel& model, std::int64_t t
   }
 }
 
+void check_components(std::int64_t components, std::int64_t dimension) {
+  if (components >= 1 && components <= dimension) return;
+  fail(ExitCode::config, "PCA: {} components of rows of dimension {} were asked for; ask for 1 to {}", components,
+       dimension, dimension);
+}
+
+// Axes and variances from the covariance, which every rank has. Solved once: another rank's processor or library must
+// not give other bits.
+void solve_axes(PcaModel& model, std::vector<double> covariance, comm::Communicator& comm) {
+  const auto d = static_cast<std::size_t>(model.dimension);
+  for (std::size_t k = 0; k < d; ++k) model.total_variance += covariance[k * d + k];
+  model.axes.resize(static_cast<std::size_t>(model.components) * d);
+  model.variances.resize(static_cast<std::size_t>(model.components));
+  comm.together([&] {
+    if (!comm.is_root()) return;
+    const SymmetricEigen eigen = symmetric_eigen(std::move(covariance), model.dimension);
+    std::copy_n(eigen.vectors.begin(), model.axes.size(), model.axes.begin());
+    std::transform(eigen.values.begin(), eigen.values.begin() + model.components, model.variances.begin(),
+                   [](double value) { return std::max(value, 0.0); });
+  });
+  comm.broadcast(std::span(model.axes));
+  comm.broadcast(std::span(model.variances));
+}
+
 }  // namespace
+
+PcaModel fit_pca(const RowMoments& moments, std::int64_t components, comm::Communicator& comm) {
+  check_components(components, moments.dimension);
+  PcaModel model;
+  model.dimension = moments.dimension;
+  model.components = components;
+  model.mean = moments.mean;
+  solve_axes(model, moments.covariance, comm);
+  return model;
+}
 
 PcaModel fit_pca(std::span<const float> rows, std::int64_t dimension, std::int64_t components, comm::Communicator& comm,
                  Workers& workers) {
-  if (components < 1 || components > dimension) {
-    fail(ExitCode::config, "PCA: {} components of rows of dimension {} were asked for; ask for 1 to {}", components,
-         dimension, dimension);
-  }
+  check_components(components, dimension);
   const auto d = static_cast<std::size_t>(dimension);
   PcaModel model;
   model.dimension = dimension;
@@ -77,20 +108,7 @@ PcaModel fit_pca(std::span<const float> rows, std::int64_t dimension, std::int64
   const double divisor = std::max(n - 1, 1.0);
   // Plus zero: a sum over ranks has no negative zeros, nor has one rank alone then.
   for (double& value : moments) value = value / divisor + 0.0;
-  for (std::size_t k = 0; k < d; ++k) model.total_variance += moments[k * d + k];
-
-  // Solved once: another rank's processor or library must not give other bits.
-  model.axes.resize(static_cast<std::size_t>(components) * d);
-  model.variances.resize(static_cast<std::size_t>(components));
-  comm.together([&] {
-    if (!comm.is_root()) return;
-    const SymmetricEigen eigen = symmetric_eigen(std::move(moments), dimension);
-    std::copy_n(eigen.vectors.begin(), model.axes.size(), model.axes.begin());
-    std::transform(eigen.values.begin(), eigen.values.begin() + components, model.variances.begin(),
-                   [](double value) { return std::max(value, 0.0); });
-  });
-  comm.broadcast(std::span(model.axes));
-  comm.broadcast(std::span(model.variances));
+  solve_axes(model, std::move(moments), comm);
   return model;
 }
 

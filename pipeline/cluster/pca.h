@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "cluster/row_moments.h"
 #include "comm/communicator.h"
 #include "core/workers.h"
 
@@ -24,6 +25,9 @@ struct PcaModel {
 /// Throws UserError (config) if components are not within 1 .. dimension.
 PcaModel fit_pca(std::span<const float> rows, std::int64_t dimension, std::int64_t components, comm::Communicator& comm,
                  Workers& workers);
+
+/// The same from the mean and covariance of all rows of a set, the same on every rank. Collective.
+PcaModel fit_pca(const RowMoments& moments, std::int64_t components, comm::Communicator& comm);
 
 /// Coordinates, [n, components], rounded to float from sums in double of fixed order. Not collective.
 std::vector<float> project(const PcaModel& model, std::span<const float> rows, Workers& workers);

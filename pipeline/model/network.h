@@ -28,6 +28,11 @@ class Network {
   /// its memory, like the tensors that the network was made of, and so are logits (float32) and traces; the caller
   /// holds a DeviceScope (device.h).
   virtual at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const = 0;
+  /// logits in steps: tokens [n, tokens, d] before the first block; what block `layer` makes of them, [n, mlp_tokens,
+  /// d]; logits of what the last block left. The same bits as logits. The memory of `tokens` may be overwritten.
+  virtual at::Tensor embed(const at::Tensor& images) const = 0;
+  virtual at::Tensor advance(std::int64_t layer, const at::Tensor& tokens, const Observer& observer = {}) const = 0;
+  virtual at::Tensor read_out(const at::Tensor& tokens) const = 0;
   virtual std::int64_t layers() const = 0;
   virtual const Mlp& mlp(std::int64_t layer) const = 0;
   virtual std::int64_t tokens() const = 0;  ///< tokens of an image

@@ -108,7 +108,13 @@ at::Tensor Vit::patches(const at::Tensor& images) const {
 }
 
 at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const {
-  if (packed_applies(images) && packed_applies(patch_weight_)) return infer(images, observer);
+  at::Tensor x = embed(images);
+  for (std::int64_t layer = 0; layer < params_.depth; ++layer) x = advance(layer, x, observer);
+  return read_out(x);
+}
+
+at::Tensor Vit::embed(const at::Tensor& images) const {
+  if (packed_applies(images) && packed_applies(patch_weight_)) return infer_embed(images);
   const std::int64_t n = images.size(0);
   at::Tensor x = patches(images);
   // Models that give the class token no position (pos_embed has one row a patch) add positions before the tokens are
@@ -121,21 +127,27 @@ at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const
     parts.push_back(x);
     x = at::cat(parts, 1);
   }
-  if (!position_first) x = x + position_;
-  for (std::int64_t layer = 0; layer < params_.depth; ++layer) {
-    const Block& block = blocks_[static_cast<std::size_t>(layer)];
-    const std::int64_t kept = params_.mlp_tokens(layer);
-    const at::Tensor mixed = attention(block, norm(x, block.norm1), kept);
-    x = x.narrow(1, 0, kept) + mixed;
-    MlpTrace trace;
-    const at::Tensor y = block.mlp->forward(norm(x, block.norm2), observer ? &trace : nullptr);
-    trace.residual = x;
-    x = x + y;
-    trace.y = y;
-    if (observer) observer(layer, trace);
-  }
-  return answer(
-      norm(params_.class_token ? x.slice(1, 0, params_.prefix_tokens()) : x.mean(1, /*keepdim=*/true), norm_));
+  return position_first ? x : x + position_;
+}
+
+at::Tensor Vit::advance(std::int64_t layer, const at::Tensor& tokens, const Observer& observer) const {
+  if (packed_applies(tokens) && packed_applies(patch_weight_)) return infer_block(layer, tokens, observer);
+  const Block& block = blocks_.at(static_cast<std::size_t>(layer));
+  const std::int64_t kept = params_.mlp_tokens(layer);
+  const at::Tensor mixed = attention(block, norm(tokens, block.norm1), kept);
+  const at::Tensor x = tokens.narrow(1, 0, kept) + mixed;
+  MlpTrace trace;
+  const at::Tensor y = block.mlp->forward(norm(x, block.norm2), observer ? &trace : nullptr);
+  trace.residual = x;
+  trace.y = y;
+  if (observer) observer(layer, trace);
+  return x + y;
+}
+
+at::Tensor Vit::read_out(const at::Tensor& tokens) const {
+  if (packed_applies(tokens) && packed_applies(patch_weight_)) return infer_read_out(tokens);
+  return answer(norm(
+      params_.class_token ? tokens.slice(1, 0, params_.prefix_tokens()) : tokens.mean(1, /*keepdim=*/true), norm_));
 }
 
 at::Tensor Vit::answer(const at::Tensor& read) const {

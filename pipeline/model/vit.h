@@ -35,6 +35,9 @@ class Vit : public Network {
       Precision precision = Precision::float32);
 
   at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const override;
+  at::Tensor embed(const at::Tensor& images) const override;
+  at::Tensor advance(std::int64_t layer, const at::Tensor& tokens, const Observer& observer = {}) const override;
+  at::Tensor read_out(const at::Tensor& tokens) const override;
   std::int64_t layers() const override { return params_.depth; }
   const Mlp& mlp(std::int64_t layer) const override { return *blocks_.at(static_cast<std::size_t>(layer)).mlp; }
   std::int64_t tokens() const override { return params_.tokens(); }
@@ -61,8 +64,9 @@ class Vit : public Network {
   at::Tensor answer(const at::Tensor& read) const;
 
   // Inference on a CPU, in vit_inference.cpp.
-  at::Tensor infer(const at::Tensor& images, const Observer& observer) const;
-  at::Tensor embed(const at::Tensor& images) const;
+  at::Tensor infer_embed(const at::Tensor& images) const;
+  at::Tensor infer_block(std::int64_t layer, const at::Tensor& tokens, const Observer& observer) const;
+  at::Tensor infer_read_out(const at::Tensor& tokens) const;
   at::Tensor attend_and_add(const Block& block, const at::Tensor& x, std::int64_t queries) const;
   at::Tensor normalised(const at::Tensor& x, const Norm& norm) const;
   at::Tensor mean_token(const at::Tensor& x) const;

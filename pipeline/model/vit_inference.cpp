@@ -68,33 +68,35 @@ void norm_and_multiply(std::int64_t n, const RowOf& row_of, const at::Tensor& we
 
 }  // namespace
 
-at::Tensor Vit::infer(const at::Tensor& images, const Observer& observer) const {
-  MOEX_ASSERT(images.dim() == 4 && images.size(1) == params_.channels && images.size(2) == params_.image_size &&
-                  images.size(3) == params_.image_size,
-              "images of another shape than the model's");
-  at::Tensor x = embed(images.contiguous());
-  const std::int64_t n = images.size(0), width = params_.width;
-  for (std::int64_t layer = 0; layer < params_.depth; ++layer) {
-    const Block& block = blocks_[static_cast<std::size_t>(layer)];
-    x = attend_and_add(block, x, params_.mlp_tokens(layer));
-    MlpTrace trace;
-    const at::Tensor y = block.mlp->forward(normalised(x, block.norm2), observer ? &trace : nullptr).contiguous();
-    const at::Tensor sum = observer ? at::empty(x.sizes(), x.options()) : x;  // an observer may keep what it saw
-    float* to = sum.data_ptr<float>();
-    const float *before = x.const_data_ptr<float>(), *added = y.const_data_ptr<float>();
-    for_row_blocks(n * x.size(1), [&](std::int64_t begin, std::int64_t count) {
-      for (std::int64_t i = begin * width; i < (begin + count) * width; ++i) to[i] = before[i] + added[i];
-    });
-    trace.residual = x;
-    x = sum;
-    trace.y = y;
-    if (observer) observer(layer, trace);
-  }
-  return answer(
-      normalised(params_.class_token ? x.slice(1, 0, params_.prefix_tokens()).contiguous() : mean_token(x), norm_));
+at::Tensor Vit::infer_block(std::int64_t layer, const at::Tensor& tokens, const Observer& observer) const {
+  const Block& block = blocks_.at(static_cast<std::size_t>(layer));
+  const at::Tensor x = attend_and_add(block, tokens.contiguous(), params_.mlp_tokens(layer));
+  const std::int64_t n = x.size(0), width = params_.width;
+  MlpTrace trace;
+  const at::Tensor y = block.mlp->forward(normalised(x, block.norm2), observer ? &trace : nullptr).contiguous();
+  at::Tensor sum = observer ? at::empty(x.sizes(), x.options()) : x;  // an observer may keep what it saw
+  float* to = sum.data_ptr<float>();
+  const float *before = x.const_data_ptr<float>(), *added = y.const_data_ptr<float>();
+  for_row_blocks(n * x.size(1), [&](std::int64_t begin, std::int64_t count) {
+    for (std::int64_t i = begin * width; i < (begin + count) * width; ++i) to[i] = before[i] + added[i];
+  });
+  trace.residual = x;
+  trace.y = y;
+  if (observer) observer(layer, trace);
+  return sum;
 }
 
-at::Tensor Vit::embed(const at::Tensor& images) const {
+at::Tensor Vit::infer_read_out(const at::Tensor& tokens) const {
+  return answer(normalised(
+      params_.class_token ? tokens.slice(1, 0, params_.prefix_tokens()).contiguous() : mean_token(tokens.contiguous()),
+      norm_));
+}
+
+at::Tensor Vit::infer_embed(const at::Tensor& pixels_of) const {
+  MOEX_ASSERT(pixels_of.dim() == 4 && pixels_of.size(1) == params_.channels &&
+                  pixels_of.size(2) == params_.image_size && pixels_of.size(3) == params_.image_size,
+              "images of another shape than the model's");
+  const at::Tensor images = pixels_of.contiguous();
   const std::int64_t n = images.size(0), width = params_.width, patch = params_.patch_size, side = params_.image_size,
                      channels = params_.channels, across = side / patch, patches = params_.patches(),
                      prefix = params_.prefix_tokens(), tokens = params_.tokens();

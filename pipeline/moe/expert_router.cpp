@@ -93,6 +93,18 @@ Choice choose_experts(const RouterWeights& router, const at::Tensor& x) {
   return choice;
 }
 
+Choice deal_tokens(const RouterWeights& router, const at::Tensor& x, std::int64_t prefix) {
+  const std::int64_t tokens = x.size(1);
+  Choice choice = choose_experts(router, x.reshape({-1, x.size(2)}));
+  if (prefix == 0) return choice;
+  const std::int64_t m = choice.expert.size(1);
+  const at::Tensor first = choice.expert.view({-1, tokens, m}).narrow(1, 0, prefix);
+  first.fill_(-1);
+  first.select(2, 0).fill_(router.experts());
+  choice.gate.view({-1, tokens, m}).narrow(1, 0, prefix).fill_(1);
+  return choice;
+}
+
 double router_macs(const RouterWeights& router) {
   if (router.experts() == 1 || router.random_seed) return 0;
   const double hidden = router.hidden_weight.defined() ? static_cast<double>(router.hidden_weight.numel()) : 0.0;

@@ -46,6 +46,10 @@ struct Choice {
 /// The lowest index on ties. Each token's choice depends on its own x alone. The random control deals by a hash of x.
 Choice choose_experts(const RouterWeights& router, const at::Tensor& x);
 
+/// The same for x [images, tokens, d], [images * tokens, m], but the first `prefix` tokens of each image are not
+/// routed: they go to expert k, which has no key.
+Choice deal_tokens(const RouterWeights& router, const at::Tensor& x, std::int64_t prefix);
+
 /// Multiply-accumulates of one token that is routed; none where there is nothing to choose or it is left to chance.
 double router_macs(const RouterWeights& router);
 /// Floating-point numbers that put_router writes.

@@ -13,6 +13,7 @@
 #include "model/vit.h"
 #include "moe/elimination.h"
 #include "moe/index_tensor.h"
+#include "moe/stream_repair.h"
 
 namespace moextract::moe {
 namespace {
@@ -24,16 +25,17 @@ std::vector<std::int64_t> positions_in(const std::vector<std::int64_t>& sorted, 
   return positions;
 }
 
-/// One output matrix [d, U] for all experts.
-at::Tensor fit_jointly(const at::Tensor& w, std::span<const std::vector<std::int64_t>> neurons,
-                       std::span<const SecondMoments> moments, const std::vector<std::int64_t>& unite, double ridge) {
-  const auto u = static_cast<std::int64_t>(unite.size());
-  at::Tensor a = at::zeros({u, u}, at::kDouble), b = at::zeros({w.size(0), u}, at::kDouble);
-  for (std::size_t e = 0; e < neurons.size(); ++e) {
+/// One output matrix [d, U] for all experts; w[e] [d, H] is what expert e's should stand for.
+at::Tensor fit_jointly(std::span<const at::Tensor> w, const ExpertSets& sets, std::span<const SecondMoments> moments,
+                       double ridge) {
+  const auto u = static_cast<std::int64_t>(sets.unite.size());
+  const at::Tensor& base = w.front();
+  at::Tensor a = at::zeros({u, u}, at::kDouble), b = at::zeros({base.size(0), u}, at::kDouble);
+  for (std::size_t e = 0; e < sets.neurons.size(); ++e) {
     if (!(moments[e].weight > 0)) continue;
-    const at::Tensor s = index_tensor(neurons[e]), place = index_tensor(positions_in(unite, neurons[e]));
+    const at::Tensor s = index_tensor(sets.neurons[e]), place = index_tensor(sets.places(e));
     const at::Tensor c_s = moments[e].covariance.index_select(0, s), c_ss = c_s.index_select(1, s);
-    const at::Tensor target = at::mm(w, c_s.t()) - at::mm(w.index_select(1, s), c_ss);  // W_B C_BS
+    const at::Tensor target = at::mm(w[e], c_s.t()) - at::mm(base.index_select(1, s), c_ss);  // W_B C_BS
     at::Tensor rows = at::zeros({place.numel(), u}, at::kDouble);
     rows.index_copy_(1, place, c_ss * moments[e].weight);
     a.index_add_(0, place, rows);
@@ -44,7 +46,7 @@ at::Tensor fit_jointly(const at::Tensor& w, std::span<const std::vector<std::int
   const auto [factor, info] = at::linalg_cholesky_ex(a);
   if (info.item<std::int64_t>() != 0)
     fail(ExitCode::numerics, "the joint fit of a layer is singular: raise assemble.ridge");
-  return w.index_select(1, index_tensor(unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
+  return base.index_select(1, index_tensor(sets.unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
 }
 
 /// left [d, r] and right [r, |S|] whose product comes nearest to `difference` [d, |S|] in the metric of c_ss + r I.
@@ -67,68 +69,103 @@ std::pair<at::Tensor, at::Tensor> nearest_of_rank(const at::Tensor& difference, 
   return {left, right};
 }
 
+/// Expected squared error of `output` on `kept` against W h + e: tr of the target's covariance, less what is met.
+double repaired_error(const at::Tensor& w, const SecondMoments& m, const Deviation& e,
+                      std::span<const std::int64_t> kept, const at::Tensor& output) {
+  const at::Tensor s = index_tensor(kept), target = at::mm(w, m.covariance) + e.cross;  // cov(W h + e, h)
+  const double total = ((target + e.cross) * w).sum().item<double>() + e.square;
+  const at::Tensor c_ss = m.covariance.index_select(0, s).index_select(1, s);
+  return total + ((at::mm(output, c_ss) - 2 * target.index_select(1, s)) * output).sum().item<double>();
+}
+
 }  // namespace
 
+std::vector<std::int64_t> ExpertSets::places(std::size_t expert) const {
+  return positions_in(unite, neurons[expert]);
+}
+
+ExpertSets expert_sets(const FittedLayerSpec& spec, std::int64_t hidden) {
+  ExpertSets sets{spec.neurons, {}};
+  std::set<std::int64_t> unique;
+  for (const auto& set : sets.neurons) {
+    MOEX_ASSERT(!set.empty() && std::is_sorted(set.begin(), set.end()),
+                "neurons of an expert are ascending, at least one");
+    unique.insert(set.begin(), set.end());
+  }
+  std::vector<std::int64_t> every(static_cast<std::size_t>(hidden));
+  std::iota(every.begin(), every.end(), 0);
+  sets.unite.assign(unique.begin(), unique.end());
+  if (spec.prefix == PrefixExpert::dense) {
+    if (!spec.shares_output()) sets.unite = every;
+    sets.neurons.push_back(sets.unite);
+  }
+  return sets;
+}
+
 std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const SecondMoments> moments,
-                              model::TensorMap& tensors) {
+                              model::TensorMap& tensors, const OutputRepair* repair) {
   const at::NoGradGuard no_grad;
   const std::string prefix = model::mlp_prefix(spec.layer);
   const at::Tensor w = tensors.at(prefix + "fc2.weight").to(at::kDouble),
                    bias = tensors.at(prefix + "fc2.bias").to(at::kDouble);
   const std::int64_t hidden = w.size(1), routed = spec.router.experts();
-  const bool fits = spec.compensation == Compensation::least_squares,
-             one_matrix = spec.storage == Storage::shared || spec.storage == Storage::low_rank,
+  const bool fits = spec.compensation == Compensation::least_squares, one_matrix = spec.shares_output(),
              has_prefix = spec.prefix != PrefixExpert::none, prefix_is_dense = spec.prefix == PrefixExpert::dense;
   MOEX_ASSERT(spec.compensation != Compensation::automatic, "compensation is settled before it is used");
   MOEX_ASSERT(spec.storage != Storage::low_rank || (fits && spec.rank > 0), "low rank corrects a joint fit");
+  MOEX_ASSERT(repair == nullptr || fits, "a repair adds to a fit");
   MOEX_ASSERT(static_cast<std::int64_t>(spec.neurons.size()) == routed + (spec.prefix == PrefixExpert::cut ? 1 : 0),
               "one set of neurons an expert");
 
-  std::vector<std::vector<std::int64_t>> neurons = spec.neurons;
-  std::set<std::int64_t> unique;
-  for (const auto& set : neurons) {
-    MOEX_ASSERT(!set.empty() && std::is_sorted(set.begin(), set.end()),
-                "neurons of an expert are ascending, at least one");
-    unique.insert(set.begin(), set.end());
-  }
-  std::vector<std::int64_t> every(static_cast<std::size_t>(hidden)), unite(unique.begin(), unique.end());
-  std::iota(every.begin(), every.end(), 0);
-  if (prefix_is_dense) neurons.push_back(one_matrix ? unite : every);
-  if (prefix_is_dense && !one_matrix) unite = every;
+  const ExpertSets sets = expert_sets(spec, hidden);
+  const std::vector<std::vector<std::int64_t>>& neurons = sets.neurons;
+  const std::vector<std::int64_t>& unite = sets.unite;
   MOEX_ASSERT(moments.size() == neurons.size(), "moments of other experts");
 
-  const at::Tensor shared =
-      fits && one_matrix ? fit_jointly(w, neurons, moments, unite, spec.ridge) : w.index_select(1, index_tensor(unite));
+  std::vector<at::Tensor> wanted(neurons.size(), w);  // of each expert, on all neurons
+  for (std::size_t e = 0; repair != nullptr && repair->map.defined() && e < static_cast<std::size_t>(routed); ++e)
+    wanted[e] = w + repair->map;
+  at::Tensor shared =
+      fits && one_matrix ? fit_jointly(wanted, sets, moments, spec.ridge) : w.index_select(1, index_tensor(unite));
+  if (repair != nullptr && one_matrix) shared = shared + repair->shared;
   std::vector<at::Tensor> outputs, biases, lefts, rights;
   std::vector<std::int64_t> all, rows, offsets{0};
   std::vector<double> errors;
   for (std::size_t e = 0; e < neurons.size(); ++e) {
     const SecondMoments& m = moments[e];
-    const std::vector<std::int64_t> places = positions_in(unite, neurons[e]);
+    const std::vector<std::int64_t> places = sets.places(e);
     const at::Tensor own = index_tensor(neurons[e]);
     const bool is_prefix = has_prefix && e + 1 == neurons.size();
-    const bool untouched = is_prefix && prefix_is_dense && !one_matrix;  // it keeps the trained weights
-    const bool refits = fits && !untouched && m.weight > 0;
+    const Deviation* deviation = repair != nullptr && repair->weights[e].defined() ? &repair->deviations[e] : nullptr;
+    const bool keeps_all = is_prefix && prefix_is_dense && !one_matrix;  // and the trained weights, or close to them
+    const bool untouched = keeps_all && deviation == nullptr;
+    const bool refits = fits && !keeps_all && m.weight > 0;
     at::Tensor output = one_matrix ? shared.index_select(1, index_tensor(places)) : w.index_select(1, own);
-    if (refits && !one_matrix) output = refit(w, m.covariance, neurons[e], spec.ridge);
+    if (refits && !one_matrix) output = refit(wanted[e], m.covariance, neurons[e], spec.ridge);
+    if (deviation != nullptr && !one_matrix) output = output + repair->weights[e];
     if (spec.storage == Storage::low_rank) {
       at::Tensor left = at::zeros({w.size(0), spec.rank}, at::kDouble),
                  right = at::zeros({spec.rank, own.numel()}, at::kDouble);
       if (refits && !(is_prefix && prefix_is_dense)) {
         const at::Tensor c_ss = m.covariance.index_select(0, own).index_select(1, own);
-        std::tie(left, right) =
-            nearest_of_rank(refit(w, m.covariance, neurons[e], spec.ridge) - output, c_ss, spec.ridge, spec.rank);
+        at::Tensor best = refit(wanted[e], m.covariance, neurons[e], spec.ridge);
+        if (deviation != nullptr) best = best + repair->weights[e];
+        std::tie(left, right) = nearest_of_rank(best - output, c_ss, spec.ridge, spec.rank);
         output = output + at::mm(left, right);
       }
       lefts.push_back(left);
       rights.push_back(right);
     }
-    biases.push_back(untouched || spec.compensation == Compensation::none
-                         ? bias
-                         : bias + at::mv(w, m.mean) - at::mv(output, m.mean.index_select(0, own)));
+    at::Tensor own_bias = untouched || spec.compensation == Compensation::none
+                              ? bias
+                              : bias + at::mv(w, m.mean) - at::mv(output, m.mean.index_select(0, own));
+    if (deviation != nullptr) own_bias = own_bias + deviation->mean;
+    biases.push_back(std::move(own_bias));
     if (!is_prefix && m.covariance.defined()) {
       const double total = (at::mm(w, m.covariance) * w).sum().item<double>();
-      errors.push_back(total > 0 ? output_error(w, m.covariance, neurons[e], output) / total : 0.0);
+      const double error = deviation != nullptr ? repaired_error(w, m, *deviation, neurons[e], output)
+                                                : output_error(w, m.covariance, neurons[e], output);
+      errors.push_back(total > 0 ? error / total : 0.0);
     }
     outputs.push_back(std::move(output));
     all.insert(all.end(), neurons[e].begin(), neurons[e].end());

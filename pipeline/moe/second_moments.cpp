@@ -139,4 +139,24 @@ SecondMoments SecondMomentSums::moments(std::int64_t expert) const {
   return m;
 }
 
+SecondMoments unite_moments(const SecondMoments& a, const SecondMoments& b) {
+  const at::NoGradGuard no_grad;
+  if (!(b.weight > 0)) return a;
+  if (!(a.weight > 0)) return b;
+  SecondMoments all;
+  all.count = a.count + b.count;
+  all.weight = a.weight + b.weight;
+  const double share = a.weight / all.weight;
+  const at::Tensor apart = a.mean - b.mean;
+  all.mean = a.mean * share + b.mean * (1 - share);
+  if (a.covariance.defined()) {
+    all.covariance = a.covariance * share + b.covariance * (1 - share);
+    all.covariance.addr_(apart, apart, 1, share * (1 - share));
+    all.variance = all.covariance.diagonal().clamp_min(0);
+  } else {
+    all.variance = a.variance * share + b.variance * (1 - share) + apart.square() * (share * (1 - share));
+  }
+  return all;
+}
+
 }  // namespace moextract::moe

@@ -26,6 +26,9 @@ struct SecondMoments {
   at::Tensor variance;     ///< [H] double: its diagonal
 };
 
+/// Moments of two sets of tokens together: what lies between their means counts.
+SecondMoments unite_moments(const SecondMoments& a, const SecondMoments& b);
+
 /// How much of the second moments is summed.
 enum class Extent {
   full,     ///< all products of two hidden values

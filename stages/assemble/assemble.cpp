@@ -10,6 +10,7 @@
 #include "moe/expert_mlp.h"
 #include "stages/assemble/fit_experts.h"
 #include "stages/assemble/layer_statistics.h"
+#include "stages/assemble/sequential.h"
 #include "stages/cluster/cluster.h"
 #include "stages/moments/layer_router.h"
 
@@ -100,6 +101,7 @@ json choices_text(const AssemblyChoices& choices) {
   json text = json::object();
   for (const char* name : {"statistics", "score", "budget", "compensation", "storage", "one_cluster"})
     text[name] = all["assemble"][name];
+  if (choices.sequential()) text["sequential"] = all["assemble"]["sequential"];
   text["router"] = all["router"]["kind"];
   for (const char* name : {"class_token", "top_k", "tau"}) text[name] = all["router"][name];
   return text;
@@ -135,6 +137,13 @@ json assemble_experts(const AssemblyChoices& choices, const AssembleInputs& inpu
   model::TensorMap tensors = inputs.model.tensors;
   FittedModel fitted = fit_experts(choices, inputs, moments, context, tensors);
   json assembly = std::move(fitted.facts);
+  if (choices.sequential()) {
+    const json facts = fit_sequentially(choices, inputs, fitted.layers, context, folder, tensors);
+    for (json& layer : assembly["layers"]) {
+      if (const auto found = facts.find(std::to_string(layer["layer"].get<std::int64_t>())); found != facts.end())
+        layer.update(*found);
+    }
+  }
   assembly["method"] = choices.params.method == Method::variance ? "moee" : "least_squares";
   assembly["choices"] = choices_text(choices);
   return write_assembly(inputs.model, tensors, fitted.shares, std::move(assembly), fitted.macs, fitted.parameters,

@@ -10,6 +10,7 @@
 
 #include "config/field_list.h"
 #include "data/image_set.h"
+#include "model/input_batch.h"
 #include "moe/assembler.h"
 #include "moe/model_file.h"
 #include "moe/neuron_score.h"
@@ -41,6 +42,15 @@ enum class OneCluster {
   pruned  ///< one expert for all tokens, cut like any other
 };
 
+/// Whether layers are fitted one after the other, each to what the compressed ones before it leave.
+enum class Sequential {
+  off,
+  experts,  ///< layers that are cut repair the residual stream, too
+  all       ///< and layers and experts that keep all neurons
+};
+
+struct MomentsParams;
+
 struct AssembleParams {
   Method method = Method::variance;
   Statistics statistics = Statistics::automatic;
@@ -54,6 +64,7 @@ struct AssembleParams {
   moe::Storage storage = moe::Storage::shared;
   std::int64_t rank = 8;  ///< low_rank storage: of each expert's correction
   OneCluster one_cluster = OneCluster::automatic;
+  bool static_layers = false;    ///< layers in which routing gains nothing at equal MACs get one expert for all tokens
   std::int64_t min_neurons = 8;  ///< of an expert
   std::int64_t min_tokens = 0;   ///< an expert with fewer takes the statistics of the whole layer
   double ridge = 1e-3;           ///< share of the mean variance added to the diagonal of second moments
@@ -64,6 +75,9 @@ struct AssembleParams {
   std::int64_t sensitivity_images = 128;  ///< budget sensitivity: calibration images that each layer is tried on
   double sensitivity_share = 0.5;         ///< budget sensitivity: neurons kept in the layer that is tried
   std::uint64_t seed = 1;                 ///< score random
+  Sequential sequential = Sequential::off;
+  std::optional<double> sequential_ridge;  ///< of the repair; none: chosen by two halves of the images
+  double stream_gb = 4.0;                  ///< of a rank, for streams kept from layer to layer
 };
 void describe(config::Section section, AssembleParams& params);
 
@@ -74,6 +88,7 @@ struct AssemblyChoices {
   bool needs_covariance = false;
 
   bool streamed() const { return params.statistics == Statistics::streamed; }
+  bool sequential() const { return params.sequential != Sequential::off; }
   bool class_token_apart() const { return router.class_token != moe::ClassToken::routed; }
 };
 /// Settles what is `automatic` and checks that all goes together. Throws UserError (config) naming the keys.
@@ -94,8 +109,10 @@ struct AssembleInputs {
   std::filesystem::path clusters;          ///< folder of the cluster stage; recorded statistics only
   std::filesystem::path moments;           ///< folder of the moments stage; streamed statistics only
   std::string identity;                    ///< of the model, as the shards and moments name it; empty: not checked
-  const data::ImageSet* images = nullptr;  ///< calibration; budget sensitivity only
+  const data::ImageSet* images = nullptr;  ///< calibration; budget sensitivity and sequential fit only
   std::int64_t micro_batch = 8;
+  const MomentsParams* sampling = nullptr;  ///< sequential fit only: flip, importance, seed, micro-batches
+  model::BadImages bad_images = model::BadImages::stop;
 };
 
 /// Files an assemble artefact holds.

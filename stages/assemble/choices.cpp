@@ -88,6 +88,10 @@ void describe(config::Section section, AssembleParams& p) {
        {"dense", OneCluster::dense, "it stays as it was trained"},
        {"pruned", OneCluster::pruned, "one expert for all tokens, cut like any other: static pruning"}},
       "What becomes of a layer with one cluster");
+  section.add(
+      "static_layers", &p.static_layers,
+      "Give a layer one expert for all tokens, and no router, where that has no larger expected output error at "
+      "the same MACs than the layer's experts; what it frees goes to all layers. Needs second moments");
   section.add("min_neurons", &p.min_neurons, "Neurons that an expert keeps at least").at_least(1).in("neurons");
   section
       .add("min_tokens", &p.min_tokens,
@@ -128,6 +132,32 @@ void describe(config::Section section, AssembleParams& p) {
       .at_least(0.01)
       .at_most(0.99);
   section.add("seed", &p.seed, "score random: seed");
+  section.add_enum<Sequential>(
+      "sequential", p.sequential,
+      {{"none", Sequential::off, "every layer is fitted to what the dense model sends there"},
+       {"experts", Sequential::experts,
+        "layers that are cut are fitted one after the other: each to the hidden values in the model whose earlier "
+        "layers "
+        "are compressed, and to the dense model's residual stream less the compressed one's"},
+       {"all", Sequential::all,
+        "the same, and output weights of layers and class token experts that keep all neurons are fitted, too"}},
+      "least_squares: fit the layers once more in order, so that later ones repair errors of earlier ones. Costs a "
+      "pass "
+      "over the calibration images with gradients (with moments.importance) and about three without, or half as many "
+      "as "
+      "layers more where streams do not fit into assemble.stream_gb");
+  section
+      .add("sequential_ridge", &p.sequential_ridge,
+           "Share of the mean variance added to the diagonal where earlier errors are fitted; null: chosen for each "
+           "expert such that what one half of the images teaches serves the other half best")
+      .at_least(1e-9);
+  section
+      .add("stream_gb", &p.stream_gb,
+           "sequential: memory of a rank for residual streams kept from layer to layer; what does not fit is computed "
+           "again for each layer")
+      .at_least(0)
+      .in("GB")
+      .runtime_only();
 }
 
 AssemblyChoices settle(const AssembleParams& params, const moe::RouterParams& router, bool has_prefix_tokens) {
@@ -171,6 +201,18 @@ AssemblyChoices settle(const AssembleParams& params, const moe::RouterParams& ro
     fail(ExitCode::config,
          "assemble.storage: low_rank corrects a fit and goes with compensation least_squares (method least_squares); "
          "choose shared or separate");
+  }
+  if (p.static_layers && !(c.needs_covariance && streamed)) {
+    fail(ExitCode::config,
+         "assemble.static_layers: output errors are compared by second moments: set assemble.method to least_squares, "
+         "or "
+         "assemble.static_layers to false");
+  }
+  if (p.sequential != Sequential::off && !(fits && streamed)) {
+    fail(ExitCode::config,
+         "assemble.sequential: layers are fitted in order by least squares on second moments: set "
+         "assemble.compensation to least_squares (method least_squares) and assemble.statistics to streamed, or "
+         "assemble.sequential to none");
   }
   if (p.target_active && p.target_macs)
     fail(ExitCode::config, "assemble: target_macs and target_active exclude each other: give one of them");

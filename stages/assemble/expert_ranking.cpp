@@ -41,6 +41,33 @@ moe::SecondMoments pooled_moments(const LayerMoments& moments) {
   return pooled;
 }
 
+LayerMoments as_one_expert(const LayerMoments& moments) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t k = moments.k();
+  LayerMoments one = moments;
+  one.agreement = -1;
+  one.router = {};
+  one.router.keys = at::zeros({1, moments.router.width()});
+  moe::SecondMoments all = moments.experts.front();
+  for (std::int64_t e = 1; e < k; ++e) all = moe::unite_moments(all, moments.experts[static_cast<std::size_t>(e)]);
+  const double prefix = moments.prefix_apart ? moments.token_share.back() : 0.0;
+  one.experts = {std::move(all)};
+  one.token_share = {1.0 - prefix};  // also where a token went to several experts
+  if (moments.directions.defined()) {
+    at::Tensor sum = at::zeros_like(moments.directions[0]);
+    for (std::int64_t e = 0; e < k; ++e)
+      sum.add_(moments.directions[e], moments.experts[static_cast<std::size_t>(e)].weight);
+    if (one.experts.front().weight > 0) sum.div_(one.experts.front().weight);
+    one.directions = sum.unsqueeze(0);
+  }
+  if (moments.prefix_apart) {
+    one.experts.push_back(moments.experts.back());
+    one.token_share.push_back(prefix);
+    if (moments.directions.defined()) one.directions = at::cat({one.directions, moments.directions.narrow(0, k, 1)});
+  }
+  return one;
+}
+
 at::Tensor pooled_directions(const LayerMoments& moments) {
   if (!moments.directions.defined()) return {};
   const at::NoGradGuard no_grad;

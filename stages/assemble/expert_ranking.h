@@ -44,6 +44,10 @@ at::Tensor pooled_covariance(const LayerMoments& moments);
 /// The layer's tokens as one expert: mean over all, variance (and covariance, if there is one) within the experts.
 moe::SecondMoments pooled_moments(const LayerMoments& moments);
 
+/// The layer with one expert for all routed tokens: what lies between the experts' means counts. The prefix tokens stay
+/// apart if they were.
+LayerMoments as_one_expert(const LayerMoments& moments);
+
 /// The gradients' directions over all experts, by their weights: [d, d]; undefined without importance.
 at::Tensor pooled_directions(const LayerMoments& moments);
 

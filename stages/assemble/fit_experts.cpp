@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <mutex>
 #include <numeric>
+#include <set>
 
 #include "core/error.h"
 #include "model/vit.h"
@@ -60,6 +62,7 @@ class Fitter {
     {
       ExpertBudget budget(choices_, vit_, *dense_, dense_parameters, layers_, rankings, factors);
       sizes = budget.choose();
+      if (find_static_layers(budget, unions, rankings, sizes)) sizes = budget.choose();
       share = budget.share();
       leave_out_what_does_not_gain(budget, rankings, sizes);
     }
@@ -77,6 +80,11 @@ class Fitter {
     result.macs = budget.macs(sizes);
     result.parameters = budget.parameters(sizes);
     result.facts = facts(rankings, sizes, factors, fitted, tensors, result.shares);
+    for (const std::int64_t layer : layers_) {
+      moe::RouterWeights router = moe::get_router(model::mlp_prefix(layer), tensors);
+      if (!router.keys.defined()) router.keys = at::zeros({1, vit_.width});  // one expert for all tokens
+      result.layers.push_back(spec_of(layer, router, budget.neurons(place_of(layer), sizes[place_of(layer)])));
+    }
     if (params_.budget == moe::Budget::score_share) result.facts["share"] = share;
     result.facts["active_share"] = budget.active_share(sizes);
     return result;
@@ -208,35 +216,109 @@ class Fitter {
     const bool ranks_prefix = choices_.router.class_token == moe::ClassToken::own;
     const model::TensorMap all = gather(
         "ranking", [&](std::int64_t layer, const LayerMoments& moments, const at::Tensor& w, model::TensorMap& made) {
-          const ExpertRanking r =
-              rank_experts(params_, layer, moments, w, unions[place_of(layer)], ranks_prefix, context_.workers);
-          made.emplace(key_of(layer, "order"), r.order);
-          made.emplace(key_of(layer, "cost"), r.cost);
-          made.emplace(key_of(layer, "count"), r.count);
-          made.emplace(key_of(layer, "weight"), r.weight);
-          made.emplace(key_of(layer, "share"), r.share);
-          made.emplace(key_of(layer, "facts"),
-                       numbers({static_cast<double>(r.k), r.mean_gradient, r.agreement, r.router_macs,
-                                static_cast<double>(r.router_parameters), r.temperature}));
+          put_ranking(rank_experts(params_, layer, moments, w, unions[place_of(layer)], ranks_prefix, context_.workers),
+                      layer, made);
         });
     std::vector<ExpertRanking> rankings;
-    for (const std::int64_t layer : layers_) {
-      ExpertRanking r;
-      r.order = all.at(key_of(layer, "order"));
-      r.cost = all.at(key_of(layer, "cost"));
-      r.count = all.at(key_of(layer, "count"));
-      r.weight = all.at(key_of(layer, "weight"));
-      r.share = all.at(key_of(layer, "share"));
-      const double* f = all.at(key_of(layer, "facts")).const_data_ptr<double>();
-      r.k = static_cast<std::int64_t>(f[0]);
-      r.mean_gradient = f[1];
-      r.agreement = f[2];
-      r.router_macs = f[3];
-      r.router_parameters = static_cast<std::int64_t>(f[4]);
-      r.temperature = f[5];
-      rankings.push_back(std::move(r));
-    }
+    for (const std::int64_t layer : layers_) rankings.push_back(get_ranking(layer, all));
     return rankings;
+  }
+
+  static void put_ranking(const ExpertRanking& r, std::int64_t layer, model::TensorMap& made) {
+    made.emplace(key_of(layer, "order"), r.order);
+    made.emplace(key_of(layer, "cost"), r.cost);
+    made.emplace(key_of(layer, "count"), r.count);
+    made.emplace(key_of(layer, "weight"), r.weight);
+    made.emplace(key_of(layer, "share"), r.share);
+    made.emplace(key_of(layer, "facts"), numbers({static_cast<double>(r.k), r.mean_gradient, r.agreement, r.router_macs,
+                                                  static_cast<double>(r.router_parameters), r.temperature}));
+  }
+
+  static ExpertRanking get_ranking(std::int64_t layer, const model::TensorMap& all) {
+    ExpertRanking r;
+    r.order = all.at(key_of(layer, "order"));
+    r.cost = all.at(key_of(layer, "cost"));
+    r.count = all.at(key_of(layer, "count"));
+    r.weight = all.at(key_of(layer, "weight"));
+    r.share = all.at(key_of(layer, "share"));
+    const double* f = all.at(key_of(layer, "facts")).const_data_ptr<double>();
+    r.k = static_cast<std::int64_t>(f[0]);
+    r.mean_gradient = f[1];
+    r.agreement = f[2];
+    r.router_macs = f[3];
+    r.router_parameters = static_cast<std::int64_t>(f[4]);
+    r.temperature = f[5];
+    return r;
+  }
+
+  model::TensorMap dense_mlp(std::int64_t layer) const {
+    const std::string prefix = model::mlp_prefix(layer);
+    model::TensorMap tensors;
+    for (const char* name : {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"})
+      tensors[prefix + name] = model_.tensors.at(prefix + name);
+    return tensors;
+  }
+
+  /// Expected squared output error of a routed token, by its weight, of the layer that `spec` describes.
+  double output_error_of(const moe::FittedLayerSpec& spec, const LayerMoments& moments, const at::Tensor& w) const {
+    model::TensorMap tensors = dense_mlp(spec.layer);
+    const std::vector<double> shares = moe::fit_layer(spec, moments.experts, tensors);
+    double error = 0, weight = 0;
+    for (std::size_t e = 0; e < shares.size(); ++e) {
+      const moe::SecondMoments& m = moments.experts[e];
+      error += m.weight * shares[e] * (at::mm(w, m.covariance) * w).sum().item<double>();
+      weight += m.weight;
+    }
+    return weight > 0 ? error / weight : 0.0;
+  }
+
+  /// Layers that one expert for all tokens serves no worse at the same MACs; their rankings become that expert's.
+  /// Returns whether there are any. Collective.
+  bool find_static_layers(const ExpertBudget& budget, const std::vector<std::vector<std::int64_t>>& unions,
+                          std::vector<ExpertRanking>& rankings, const std::vector<LayerSizes>& sizes) {
+    if (!params_.static_layers) return false;
+    const bool ranks_prefix = choices_.router.class_token == moe::ClassToken::own;
+    const model::TensorMap all = gather("static layers", [&](std::int64_t layer, const LayerMoments& moments,
+                                                             const at::Tensor& w, model::TensorMap& made) {
+      if (moments.k() < 2) return;
+      const std::size_t place = place_of(layer);
+      const LayerMoments one = as_one_expert(moments);
+      const ExpertRanking ranking = rank_experts(params_, layer, one, w, unions[place], ranks_prefix, context_.workers);
+      const ExpertBudget alone(choices_, vit_, *dense_, 0, std::span(&layers_[place], 1), std::span(&ranking, 1), {});
+      const double macs = budget.layer_macs(place, sizes[place]) * (1 + 1e-12);
+      const auto of = [&](std::int64_t neurons) {
+        LayerSizes list{neurons};
+        if (ranking.ranked() > 1) list.push_back(sizes[place].back());  // the class token's expert stays as it is
+        return list;
+      };
+      std::int64_t fits = 0;
+      for (std::int64_t n = std::min(params_.min_neurons, ranking.order.size(1)), above = ranking.order.size(1) + 1;
+           n < above;) {
+        if (alone.layer_macs(0, of(n)) <= macs) {
+          fits = n;
+        } else {
+          above = n;
+        }
+        n = fits + std::max<std::int64_t>((above - fits) / 2, 1);
+        if (fits == 0) break;
+      }
+      if (fits == 0) return;
+      const double routed =
+                       output_error_of(spec_of(layer, moments.router, budget.neurons(place, sizes[place])), moments, w),
+                   fixed = output_error_of(spec_of(layer, one.router, alone.neurons(0, of(fits))), one, w);
+      made.emplace(key_of(layer, "errors"), numbers({routed, fixed}));
+      put_ranking(ranking, layer, made);
+    });
+    for (const std::int64_t layer : layers_) {
+      const auto found = all.find(key_of(layer, "errors"));
+      if (found == all.end()) continue;
+      const double* errors = found->second.const_data_ptr<double>();
+      compared_[layer] = {errors[0], errors[1]};
+      if (errors[1] > errors[0]) continue;
+      static_.insert(layer);
+      rankings[place_of(layer)] = get_ranking(layer, all);
+    }
+    return !static_.empty();
   }
 
   /// Budget sensitivity: what a unit of each layer's score is worth in the model's answers. Otherwise nothing.
@@ -283,6 +365,7 @@ class Fitter {
     LayerMoments moments = moments_(layer);
     check_moments(layer, moments, model_.tensors.at(model::mlp_prefix(layer) + "fc2.weight"));
     pool_covariances(moments, params_.pooled_tokens, params_.min_tokens);
+    if (static_.contains(layer)) return as_one_expert(moments);
     return moments;
   }
 
@@ -315,6 +398,24 @@ class Fitter {
     }
   }
 
+  moe::FittedLayerSpec spec_of(std::int64_t layer, const moe::RouterWeights& router,
+                               std::vector<std::vector<std::int64_t>> neurons) const {
+    moe::FittedLayerSpec spec;
+    spec.layer = layer;
+    spec.router = router;
+    spec.neurons = std::move(neurons);
+    spec.prefix_tokens = vit_.prefix_tokens();
+    if (choices_.class_token_apart()) {
+      spec.prefix =
+          choices_.router.class_token == moe::ClassToken::own ? moe::PrefixExpert::cut : moe::PrefixExpert::dense;
+    }
+    spec.storage = params_.storage;
+    spec.compensation = params_.compensation;
+    spec.rank = params_.rank;
+    spec.ridge = params_.ridge;
+    return spec;
+  }
+
   model::TensorMap fit_all(const ExpertBudget& budget, const std::vector<LayerSizes>& sizes) {
     model::TensorMap made;
     const std::vector<std::int64_t> own = mine();
@@ -325,23 +426,9 @@ class Fitter {
         leave_if_asked();
         const std::int64_t layer = own[static_cast<std::size_t>(unit)];
         const LayerMoments moments = load(layer);
-        moe::FittedLayerSpec spec;
-        spec.layer = layer;
-        spec.router = moments.router;
-        spec.neurons = budget.neurons(place_of(layer), sizes[place_of(layer)]);
-        spec.prefix_tokens = vit_.prefix_tokens();
-        if (moments.prefix_apart) {
-          spec.prefix =
-              choices_.router.class_token == moe::ClassToken::own ? moe::PrefixExpert::cut : moe::PrefixExpert::dense;
-        }
-        spec.storage = params_.storage;
-        spec.compensation = params_.compensation;
-        spec.rank = params_.rank;
-        spec.ridge = params_.ridge;
-        const std::string prefix = model::mlp_prefix(layer);
-        model::TensorMap tensors;
-        for (const char* name : {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"})
-          tensors[prefix + name] = model_.tensors.at(prefix + name);
+        const moe::FittedLayerSpec spec =
+            spec_of(layer, moments.router, budget.neurons(place_of(layer), sizes[place_of(layer)]));
+        model::TensorMap tensors = dense_mlp(layer);
         const std::vector<double> errors = moe::fit_layer(spec, moments.experts, tensors);
         tensors[fmt::format("facts.{}.error", layer)] = at::tensor(errors, at::kDouble);
         if (moments.experts.front().covariance.defined() && moments.k() > 1)
@@ -361,14 +448,18 @@ class Fitter {
     json layers = json::array();
     for (std::int64_t layer = 0; layer < vit_.depth; ++layer) {
       const std::size_t place = place_of(layer);
+      const auto compared = compared_.find(layer);
       if (place == layers_.size()) {
         layers.push_back({{"layer", layer}, {"hidden", vit_.hidden}, {"kind", "dense"}, {"k", 0}});
+        if (compared != compared_.end()) layers.back()["output_error_compared"] = compared->second;
         if (std::find(useless_.begin(), useless_.end(), layer) != useless_.end())
           layers.back()["why"] = "experts would cost no less";
         continue;
       }
       const ExpertRanking& r = rankings[place];
       json entry{{"layer", layer}, {"hidden", vit_.hidden}};
+      if (static_.contains(layer)) entry["why"] = "routing gains nothing";
+      if (compared != compared_.end()) entry["output_error_compared"] = compared->second;
       const moe::LayerSummary summary = moe::summarise_layer(layer, tensors);
       if (summary.k == 0) {
         entry.update({{"kind", "pruned"}, {"k", 1}, {"kept", sizes[place].front()}});
@@ -412,7 +503,9 @@ class Fitter {
   const MomentsOf& moments_;
   run::Context& context_;
   std::unique_ptr<model::Network> dense_;
-  std::vector<std::int64_t> layers_;   ///< layers that are cut
+  std::vector<std::int64_t> layers_;  ///< layers that are cut
+  std::set<std::int64_t> static_;     ///< of these, layers with one expert for all tokens because routing gains nothing
+  std::map<std::int64_t, std::array<double, 2>> compared_;  ///< output errors of routed and static experts
   std::vector<std::int64_t> useless_;  ///< layers whose experts would cost no less than the dense MLP
   std::mutex mutex_;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/network.h"
+#include "moe/fitted_layer.h"
 #include "run/stage_graph.h"
 #include "stages/assemble/assemble.h"
 #include "stages/moments/moments.h"
@@ -21,6 +22,7 @@ struct FittedModel {
   model::TokenShares shares;  ///< expected, of each layer's experts; empty for a layer without
   double macs = 0;            ///< of an image, as the budget counted them
   std::int64_t parameters = 0;
+  std::vector<moe::FittedLayerSpec> layers;  ///< of each layer that was cut, ascending
 };
 
 /// Collective. Every rank gets all tensors, the same bits on any number of ranks. Replaces the MLPs in `tensors`.

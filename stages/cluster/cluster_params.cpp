@@ -101,6 +101,11 @@ void describe_hdbscan(config::Section section, ClusterParams& all) {
                            "Distance between rows");
   section.add("pca_components", &p.pca_components, "Rows are first projected to this many principal components; 0: not")
       .at_least(0);
+  section.add_enum<cluster::hdbscan::PcaRows>(
+      "pca_rows", p.pca_rows,
+      {{"all", cluster::hdbscan::PcaRows::all, "all rows of the layer, streamed twice"},
+       {"sample", cluster::hdbscan::PcaRows::sample, "the sampled rows alone"}},
+      "Rows whose second moments give the principal components");
   section.add("sample_rows", &p.sample_rows, "Rows drawn to fit on; the others are given the cluster they fall into")
       .at_least(1)
       .in("rows");
@@ -170,6 +175,9 @@ json settings_in_use(const ClusterParams& params, json section) {
   if (params.method == ClusterMethod::hdbscan) {
     for (const char* key : kKMeansKeys) section.erase(key);
     for (const char* key : {"k", "automatic_k", "k_range"}) section.erase(key);
+    // The setting came later: what is as it was before keeps its address.
+    if (params.hdbscan.pca_components == 0 || params.hdbscan.pca_rows == cluster::hdbscan::PcaRows::sample)
+      section["hdbscan"].erase("pca_rows");
   } else {
     section.erase("hdbscan");
     section.erase(params.automatic_k == AutomaticK::none ? "k_range" : "k");

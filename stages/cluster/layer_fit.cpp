@@ -242,6 +242,8 @@ LayerFit fit_hdbscan(const ClusterParams& params, const ShardRowSource& source, 
                   {"inertia", means.inertia},
                   {"sizes", made.sizes},
                   {"tree", drawn_tree(model)}};
+  if (settings.pca_components > 0 && settings.pca_rows == cluster::hdbscan::PcaRows::all)
+    made.summary["pca_rows"] = model.rows_in_set;
   if (settings.pca_components > 0 && model.pca.total_variance > 0) {
     double kept = 0;
     for (const double variance : model.pca.variances) kept += variance;

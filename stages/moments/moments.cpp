@@ -175,13 +175,8 @@ class Pass {
       const std::int64_t tokens = trace.x.size(1), d = trace.x.size(2);
       const at::Tensor x = trace.x.reshape({-1, d});
       const moe::RouterWeights& router = choosers_[i];
-      moe::Choice choice = moe::choose_experts(router, x);
+      const moe::Choice choice = moe::deal_tokens(router, trace.x, prefix_);
       const std::int64_t m = choice.expert.size(1);
-      if (prefix_ > 0) {
-        choice.expert.view({-1, tokens, m}).narrow(1, 0, prefix_).fill_(-1);
-        choice.expert.view({-1, tokens, m}).narrow(1, 0, prefix_).select(2, 0).fill_(router.experts());
-        choice.gate.view({-1, tokens, m}).narrow(1, 0, prefix_).fill_(1);
-      }
       *routed_[i] += trace.x.size(0) * (tokens - prefix_);
       at::Tensor weight = at::ones({trace.x.size(0), tokens}, trace.x.options());
       if (trace.gradient.defined()) {

@@ -120,6 +120,34 @@ TEST(Inference, BitsDependOnNothingButTheImage) {
   }
 }
 
+TEST(Inference, StepByStepIsTheWhole) {
+  for (const bool short_last_block : {false, true}) {
+    VitParams params = tiny_params();
+    params.short_last_block = short_last_block && params.class_token;
+    const Vit vit(params, initial_vit_tensors(params, 3));
+    const at::Tensor images = random_tensor("images", {3, params.channels, params.image_size, params.image_size});
+    const auto in_steps = [&] {
+      at::Tensor x = vit.embed(images);
+      for (std::int64_t layer = 0; layer < params.depth; ++layer) {
+        const at::Tensor before = x.clone();
+        at::Tensor residual, y;
+        const at::Tensor after = vit.advance(layer, x, [&](std::int64_t seen, const MlpTrace& trace) {
+          EXPECT_EQ(seen, layer);
+          residual = trace.residual;
+          y = trace.y;
+        });
+        EXPECT_TRUE(at::equal(residual + y, after)) << "the stream is what the MLP's output is added to";
+        EXPECT_TRUE(at::equal(vit.advance(layer, before), after)) << "with or without an observer";
+        x = after;
+      }
+      return vit.read_out(x);
+    };
+    EXPECT_TRUE(at::equal(in_steps(), vit.logits(images)));
+    const at::NoGradGuard no_grad;
+    EXPECT_TRUE(at::equal(in_steps(), vit.logits(images)));
+  }
+}
+
 TEST(Splitting, DealsAllRowsInUnits) {
   EXPECT_EQ(split_rows(400, 180, 30), 150);  // alone: three blocks of at most 180
   Workers workers(2);
