@@ -32,6 +32,7 @@ collect:
 END
 program=$(find "${MOEXTRACT_BUILD:-$root/build/release}" -name moextract -type f -perm -u+x | head -n 1)
 [[ -n $program ]] || { echo "moextract is not built: run scripts/build.sh, or set MOEXTRACT_BUILD" >&2; exit 2; }
+program=$(readlink -f "$program")
 # collect_rate PRECISION: images a second of the collect stage, model loading and hashing left out as for the peers.
 collect_rate() {
   rm -rf "$data/collect-store"

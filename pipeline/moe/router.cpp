@@ -3,7 +3,10 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "model/device_tensors.h"
+#include "model/splitting.h"
 
 namespace moextract::moe {
 
@@ -23,11 +26,20 @@ at::Tensor first_largest(const at::Tensor& scores) {
   const at::Tensor whole = scores.contiguous();
   const float* score = whole.const_data_ptr<float>();
   std::int64_t* to = best.data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < n; ++i, score += k) {
-    std::int64_t chosen = 0;
-    for (std::int64_t e = 1; e < k; ++e) chosen = score[e] > score[chosen] ? e : chosen;
-    to[i] = chosen;
-  }
+  constexpr std::int64_t kRows = 512;
+  model::split((n + kRows - 1) / kRows, [&](std::int64_t block) {
+    for (std::int64_t i = block * kRows; i < std::min(n, (block + 1) * kRows); ++i) {
+      const float* row = score + i * k;
+      float most = row[0];
+      std::int64_t chosen = 0;
+      for (std::int64_t e = 1; e < k; ++e) {
+        const bool larger = row[e] > most;
+        most = larger ? row[e] : most;
+        chosen = larger ? e : chosen;
+      }
+      to[i] = chosen;
+    }
+  });
   return best;
 }
 
