@@ -366,8 +366,8 @@ case $case_name in
     says "^launcher +2 tasks"
     says "^ranks +2 on 1 host \(mpi\)"
     says "^NCCL +"
-    says "^rank +host +process +cores +threads +GPU"
-    says "^ +1  "
+    says "^rank +host +process +cores +threads +computes on +GPU"
+    says "^ +1 .* (cpu|cuda:[0-9]+) "
     ;;
   *)
     echo "no case $case_name"

@@ -87,9 +87,14 @@ expect 0 submit "$config" --set "cluster.k=3" --print --site "$work/site.yaml" -
 for line in '#SBATCH --nodes=4' '#SBATCH --ntasks-per-node=4' '#SBATCH --cpus-per-task=6' '#SBATCH --gpus-per-node=h200:4' \
   '#SBATCH --mem=100G' '#SBATCH --time=1-00:00:00' '#SBATCH --partition=other' '#SBATCH --account=chemistry' \
   '#SBATCH --qos=short' '#SBATCH --dependency=afterok:12' 'tries=7' \
-  'program=\(apptainer exec --bind /data docker://image moextract\)' 'arguments=\(run .*fault.yaml --set cluster.k=3\)'; do
+  'program=\(apptainer exec --bind /data docker://image moextract\)' 'arguments=\(run .*fault.yaml --set cluster.k=3 --set run.device=cuda\)'; do
   says "^$line$"
 done
+# What the configuration says of the device stands, and without GPUs there is nothing to say.
+expect 0 submit "$config" --set run.device=cpu --print --site "$work/site.yaml"
+says '^arguments=\(run .*fault.yaml --set run.device=cpu\)$'
+expect 0 submit "$config" --print --site "$work/site.yaml" --gpus-per-node 0
+says '^arguments=\(run .*fault.yaml\)$'
 expect 0 submit "$config" --print --site "$work/site.yaml" --tasks-per-node 2
 says '^#SBATCH --ntasks-per-node=2$'
 says '^#SBATCH --cpus-per-task=32$'

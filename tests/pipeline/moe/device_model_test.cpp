@@ -79,20 +79,6 @@ TEST(OnADevice, RoutersChooseAsOnTheCpu) {
   EXPECT_TRUE(at::equal(choose_experts(router, x).expert, plain.expert)) << "by a hash of x";
 }
 
-TEST(OnADevice, RoutersSayNothingToTheHost) {
-  const at::NoGradGuard no_grad;
-  const at::TensorOptions nowhere = at::TensorOptions(at::kMeta).dtype(at::kFloat);  // tensors without memory
-  RouterWeights router;
-  router.keys = at::empty({5, kWidth}, nowhere);
-  for (const std::int64_t top : {1, 3}) {
-    router.top_k = top;
-    const Choice choice = choose_experts(router, at::empty({20, kWidth}, nowhere));
-    EXPECT_TRUE(choice.expert.is_meta() && choice.gate.is_meta());
-    EXPECT_EQ(choice.expert.sizes(), at::IntArrayRef({20, top}));
-    EXPECT_EQ(choice.gate.sizes(), at::IntArrayRef({20, top}));
-  }
-}
-
 /// With an expert of its own for the first token of each image.
 TensorMap prefix_tensors() {
   TensorMap tensors = expert_tensors(kSets, Storage::separate, Compensation::mean_shift);
