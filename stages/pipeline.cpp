@@ -331,13 +331,16 @@ void Pipeline::add_moments() {
 std::string Pipeline::sequential_text() const {
   if (!choices_.sequential()) return {};
   const MomentsParams& sampling = config_.moments;
-  const double passes = sampling.importance ? 4 : 3, again = static_cast<double>(description_.vit.depth) / 2;
-  const double bytes = stream_bytes(description_.vit, sampling) * static_cast<double>(images("calibration")->size());
+  const int passes = sampling.importance ? 4 : 3;
+  const std::int64_t clusters = most_clusters(config_.cluster);  // HDBSCAN: the data decide
+  const double streams = stream_bytes(description_.vit, sampling) * static_cast<double>(images("calibration")->size()),
+               sums = sequential_sum_bytes(choices_.params, clusters > 0 ? clusters : config_.cluster.kmeans.k,
+                                           description_.vit.hidden, description_.vit.width);
   return fmt::format(
-      "; then the layers once more in order: {} of streams over all ranks, {} runs of the images{}, or about {:.0f} "
-      "more "
-      "where a rank's do not fit into {} GB",
-      bytes_text(bytes), passes, sampling.flip ? " and their mirrored ones" : "", again, config_.assemble.stream_gb);
+      "; then the layers once more in order: some {} runs over the images{}, and {} more where a rank's share of {} of "
+      "streams does not fit into {} GB; {} of sums on each rank, about three times that on rank 0 while it fits",
+      passes, sampling.flip ? " and their mirrored ones" : "", description_.vit.depth / 2, bytes_text(streams),
+      config_.assemble.stream_gb, bytes_text(sums));
 }
 
 void Pipeline::add_assemble() {

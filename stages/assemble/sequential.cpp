@@ -354,6 +354,11 @@ double stream_bytes(const model::VitParams& vit, const MomentsParams& sampling) 
   return (sampling.flip ? 2.0 : 1.0) * static_cast<double>(vit.tokens() * vit.width) * 3 * sizeof(float);
 }
 
+double sequential_sum_bytes(const AssembleParams& params, std::int64_t k, std::int64_t hidden, std::int64_t width) {
+  return (params.sequential_ridge ? 1.0 : 2.0) * static_cast<double>(k + 1) *
+         moe::moment_sum_bytes(hidden + width, moe::Extent::full);
+}
+
 json fit_sequentially(const AssemblyChoices& choices, const AssembleInputs& inputs,
                       std::span<const moe::FittedLayerSpec> layers, run::Context& context, const fs::path& folder,
                       model::TensorMap& tensors) {

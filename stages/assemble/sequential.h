@@ -31,4 +31,7 @@ nlohmann::json fit_sequentially(const AssemblyChoices& choices, const AssembleIn
 /// Bytes of the streams of one image that a rank keeps from one layer to the next.
 double stream_bytes(const model::VitParams& vit, const MomentsParams& sampling);
 
+/// Bytes of a rank's sums for one layer of k experts and the prefix tokens.
+double sequential_sum_bytes(const AssembleParams& params, std::int64_t k, std::int64_t hidden, std::int64_t width);
+
 }  // namespace moextract::stages
