@@ -9,6 +9,7 @@
 #include <functional>
 #include <vector>
 
+#include "cluster/lloyd_pass.h"
 #include "cluster/row_source.h"
 #include "comm/communicator.h"
 #include "core/error.h"
@@ -112,6 +113,9 @@ struct KMeansHooks {
   /// any rank's yes lets all finish the iteration, hand out the state and throw KMeansStopped. A fit that goes on from
   /// a state makes at least one iteration before it stops again.
   std::function<bool()> should_stop = {};
+  /// Makes what passes over a rank's rows, in place of the processor: on a device (cluster_device/). The result is the
+  /// same bits.
+  MakePass make_pass = {};
   /// Goes on from here instead of beginning: the same on every rank, from a fit of the same rows and parameters.
   const KMeansState* resume_from = nullptr;
 };

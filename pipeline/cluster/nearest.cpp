@@ -117,7 +117,8 @@ void NearestCentroids::add_centroid(std::int64_t c, double price) {
     row[j] = static_cast<std::int16_t>(whole);
     panel[j / 2 * 2 * kPanelCentroids + j % 2] = row[j];
   }
-  squares_[c] = static_cast<float>(squares + std::ldexp(whole_price, -36));
+  offsets_.push_back(squares + std::ldexp(whole_price, -36));
+  squares_[c] = static_cast<float>(offsets_.back());
   units_[c] = std::ldexp(2.0f, -exponent);
   norms_[c] = round_up(length);
   errors_[c] = round_up(std::sqrt(lost) / scale * (1 + 1e-9));

@@ -63,6 +63,10 @@ class NearestCentroids {
   /// k up to a multiple of kPanelCentroids: the length of a row of bounds.
   std::int64_t padded_size() const { return padded_k_; }
   std::int64_t dimension() const { return dimension_; }
+  std::span<const float> centroids() const { return centroids_; }  ///< [k, dimension]
+  std::span<const float> centre() const { return centre_; }        ///< [dimension]
+  /// A centroid's squared distance from the centre plus its price, to double's precision: the score of the centre.
+  double offset(std::int64_t c) const { return offsets_[static_cast<std::size_t>(c)]; }
   /// Root of the mean squared distance of the centroids from the centre.
   double spread() const { return spread_; }
 
@@ -134,6 +138,7 @@ class NearestCentroids {
   std::vector<float> centroids_, centre_;
   std::vector<std::int16_t> panels_, rounded_;           // two layouts of the same values
   std::vector<float> squares_, units_, norms_, errors_;  // [padded_k]
+  std::vector<double> offsets_;                          // [k]
   std::vector<__int128> exact_squares_, exact_offsets_;  // [k]; with the price
 };
 
