@@ -19,6 +19,7 @@ void describe(config::Section section, RunParams& p) {
   section.add("threads", &p.threads, "Threads of each rank; 0: the node's cores divided by its ranks")
       .at_least(0)
       .runtime_only();
+  describe_device(section, p.device);
   section
       .add("deadline", &p.deadline,
            "A job whose ranks wait so long for one that makes no progress is ended as a hang; 0: never")
@@ -72,11 +73,13 @@ void describe(config::Section section, ModelParams& p) {
   section.add("std", &p.std, "Preprocessing: standard deviation of each channel; empty: the model's own");
   section.add_enum<PrecisionChoice>(
       "precision", p.precision,
-      {{"auto", PrecisionChoice::automatic, "int16: the fastest one, closer to float32 than bfloat16 is"},
+      {{"auto", PrecisionChoice::automatic,
+        "int16: the fastest one, closer to float32 than bfloat16 is; bfloat16 where run.device is not cpu"},
        {"float32", PrecisionChoice::float32, ""},
-       {"bfloat16", PrecisionChoice::bfloat16, "weights and activations rounded to bfloat16, float32 sums"},
+       {"bfloat16", PrecisionChoice::bfloat16,
+        "weights and activations rounded to bfloat16, float32 sums; on other devices than cpu sums are rounded, too"},
        {"int16", PrecisionChoice::int16,
-        "weights and activations as 16-bit integers, a step for each row, exact sums"}},
+        "weights and activations as 16-bit integers, a step for each row, exact sums; run.device cpu alone"}},
       "Numbers that the forward passes of collect and evaluate multiply; anything but products is float32. A sample of "
       "the dense model's answers is compared with float32's and printed");
   section.add("micro_batch", &p.micro_batch, "Images that one thread computes at once; part of the result's last bits")
@@ -94,7 +97,8 @@ void describe(config::Section section, data::ImageSetParams& p) {
        {"idx", ImageSetKind::idx, "MNIST's format, gzip or not"},
        {"csv", ImageSetKind::csv, "a table of file and label"}},
       "Format of the images");
-  section.add("source", &p.source, "Folder, tar file, folder of tar files or pattern of their names, CSV file or IDX image file");
+  section.add("source", &p.source,
+              "Folder, tar file, folder of tar files or pattern of their names, CSV file or IDX image file");
   section.add("labels", &p.labels, "IDX: the label file; empty: found by the image file's name");
   section.add("classes", &p.classes,
               "Folder and tar: file of class names, one a line, in the order of their indices; empty: sorted names");
@@ -153,18 +157,26 @@ void read_config(const std::filesystem::path& file, const std::vector<std::strin
   config::check_required(fields, file);
 }
 
-model::Precision resolve(PrecisionChoice choice) {
+model::Precision resolve(PrecisionChoice choice, DeviceKind kind) {
+  const bool packed = kind == DeviceKind::cpu;
   switch (choice) {
     case PrecisionChoice::float32:
       return model::Precision::float32;
     case PrecisionChoice::bfloat16:
       return model::Precision::bfloat16;
     case PrecisionChoice::int16:
+      if (!packed) {
+        fail(ExitCode::config,
+             "model.precision: int16 is a form of the CPU's own products, but run.device is {}. Set it to auto "
+             "(bfloat16 "
+             "there), bfloat16 or float32",
+             name_of(kind));
+      }
       return model::Precision::int16;
     case PrecisionChoice::automatic:
       break;
   }
-  return model::kFastPrecision;
+  return packed ? model::kFastPrecision : model::Precision::bfloat16;
 }
 
 model::ModelDescription describe_model(const ModelParams& p, const std::optional<model::ModelDescription>& own) {

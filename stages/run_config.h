@@ -14,6 +14,7 @@
 #include "stages/assemble/assemble.h"
 #include "stages/cluster/cluster.h"
 #include "stages/collect/collect.h"
+#include "stages/device_choice.h"
 #include "stages/evaluate/evaluate.h"
 #include "stages/finetune/finetune.h"
 #include "stages/moments/layer_router.h"
@@ -27,14 +28,16 @@ struct RunParams {
   std::filesystem::path folder;                    ///< report and record of the run; empty: runs/<name>
   std::filesystem::path store = "runs/artefacts";  ///< artefacts of all runs
   int threads = 0;                                 ///< a rank; 0: cores / ranks of this node
+  DeviceChoice device = DeviceChoice::automatic;   ///< that models are computed on
   std::int64_t deadline = 600;                     ///< seconds in one collective without anybody's progress; 0: none
   double time_limit = 0;                           ///< minutes; 0: none
   std::int64_t stop_before_end = 120;              ///< seconds before the limit, or Slurm's, in which to save and leave
 };
 
-/// model.precision; automatic is model::kFastPrecision.
+/// model.precision; automatic is model::kFastPrecision, and bfloat16 on other devices than cpu.
 enum class PrecisionChoice { automatic, float32, bfloat16, int16 };
-model::Precision resolve(PrecisionChoice choice);
+/// Throws UserError (config) for int16 on other devices than cpu.
+model::Precision resolve(PrecisionChoice choice, DeviceKind kind = DeviceKind::cpu);
 
 /// A model by timm's name, by our own file's description, or by numbers; what is given here overrides.
 struct ModelParams {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "core/device.h"
 #include "core/workers.h"
 #include "run/artefact.h"
 #include "run/stop.h"
@@ -24,6 +25,7 @@ struct Context {
   std::shared_ptr<spdlog::logger> log;
   /// Whether this rank was asked to stop. Stages look where they can save; ranks agree before they act on it.
   std::function<bool()> should_stop = stop_requested;
+  Device device = {};  ///< of this rank; the same kind on all ranks
 };
 
 /// One stage of a run. `run` is collective: called on every rank, with the artefact's folder; it returns what it
