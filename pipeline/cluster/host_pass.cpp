@@ -98,7 +98,10 @@ void HostPass::settle(const TileView& tile, std::int64_t i, std::int32_t label, 
   if (label == before) return;
   if (weight == 1 && !facts_.spherical && !sums_.split()) {
     bench.moves.push_back({label, 1, i});
-    if (before >= 0) bench.moves.push_back({before, -1, i});
+    if (before >= 0) {
+      bench.moves.push_back({before, -1, i});
+      tile.prefetch(i, 0);  // the row as it is, which the assignment did not read
+    }
   } else if (weight > 0) {
     sums_.move(worker, bench.assigner.prepared_row(tile, i, facts_.spherical), before, label, weight);
   }

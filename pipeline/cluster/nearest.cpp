@@ -53,7 +53,6 @@ NearestScratch::NearestScratch(std::int64_t k, std::int64_t dimension, std::int6
   rounded_.resize(static_cast<std::size_t>(rows) * depth);
   products_.resize(kKernelRows * padded);
   ids_.resize(padded);
-  some_.resize(padded);
   lower_.resize(padded);
   upper_.resize(padded);
 }
@@ -183,13 +182,6 @@ NearestCentroids::RowScores NearestCentroids::bound(const RoundedRow& row, std::
     ++scratch.counts_.fast;
   }
   return scores;
-}
-
-void NearestCentroids::some_scores(const RoundedRow& row, std::span<const std::int32_t> ids, NearestScratch& scratch,
-                                   std::span<ScoreRange> out) const {
-  const auto count = static_cast<std::int64_t>(ids.size());
-  kernels_.some_products(row.values, rounded_.data(), ids.data(), count, depth_, scratch.some_.data());
-  for (std::size_t i = 0; i < ids.size(); ++i) out[i] = range_of(row, ids[i], scratch.some_[i]);
 }
 
 std::int32_t NearestCentroids::decide(std::span<const float> row, std::span<const std::int32_t> candidates,

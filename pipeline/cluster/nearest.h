@@ -42,7 +42,7 @@ class NearestScratch {
   friend class NearestCentroids;
   std::vector<float> centred_;
   std::vector<std::int16_t> rounded_;  // [rows, padded depth]
-  std::vector<std::int32_t> products_, ids_, some_;
+  std::vector<std::int32_t> products_, ids_;
   std::vector<float> lower_, upper_;
   DecisionCounts counts_;
 
@@ -105,9 +105,13 @@ class NearestCentroids {
     }
   }
 
-  /// Ranges of the scores of `ids`.
-  void some_scores(const RoundedRow& row, std::span<const std::int32_t> ids, NearestScratch& scratch,
-                   std::span<ScoreRange> out) const;
+  /// Products of a row and the centroids `ids`, for range_of().
+  void products(const RoundedRow& row, std::span<const std::int32_t> ids, std::span<std::int32_t> out) const {
+    kernels_.some_products(row.values, rounded_.data(), ids.data(), static_cast<std::int64_t>(ids.size()), depth_,
+                           out.data());
+  }
+  /// Neighbouring centroids that the nearest cache holds beside a row or two.
+  std::int64_t cached_centroids() const { return std::max<std::int64_t>(4, kCachedValues / depth_); }
 
   /// Range of the score of centroid `c`, given its product with the row.
   ScoreRange range_of(const RoundedRow& row, std::int32_t c, std::int32_t product) const {
@@ -131,6 +135,8 @@ class NearestCentroids {
   RowScores bound(const RoundedRow& row, std::size_t i, NearestScratch& scratch) const;
   ScoreTerms terms(const RoundedRow& row) const;
   void add_centroid(std::int64_t c, double price);
+
+  static constexpr std::int64_t kCachedValues = 12288;  // 24 of the 32 kB
 
   const ProductKernels& kernels_;
   std::int64_t k_, padded_k_, dimension_, depth_;
