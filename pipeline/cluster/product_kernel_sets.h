@@ -42,6 +42,81 @@ inline __attribute__((always_inline)) float score_bounds_any(const std::int32_t*
   return *std::min_element(least, least + kPanelCentroids);
 }
 
+inline __attribute__((always_inline)) float difference_bounds_any(const float* reference, const std::int32_t* products,
+                                                                  const DifferenceTerms& terms, std::int64_t count,
+                                                                  float* lower, float* upper) {
+  const DifferenceTerms t = terms;
+  float least[kPanelCentroids];
+  std::fill(least, least + kPanelCentroids, INFINITY);
+  for (std::int64_t first = 0; first < count; first += kPanelCentroids) {
+    for (int i = 0; i < kPanelCentroids; ++i) {
+      const std::int64_t c = first + i;
+      const float before = t.row_error * t.norms[c] + t.row_reach * t.errors[c];
+      const float moved = t.byte_error * t.movements[c] + t.byte_reach * t.losses[c] + t.slacks[c];
+      const float low =
+          (reference[c] + t.shifts[c]) - static_cast<float>(products[c]) * t.units[c] * t.byte_unit - moved;
+      lower[c] = low;
+      upper[c] = low + 2 * (before + moved);
+      least[i] = upper[c] < least[i] ? upper[c] : least[i];
+    }
+  }
+  return *std::min_element(least, least + kPanelCentroids);
+}
+
+inline __attribute__((always_inline)) float to_bytes_any(const float* from, float unit, std::int64_t dimension,
+                                                         std::uint8_t* out) {
+  const float scale = 1 / unit;
+  float lost[kByteStep] = {};
+  std::int64_t j = 0;
+  for (; j + kByteStep <= dimension; j += kByteStep) {
+    for (int i = 0; i < kByteStep; ++i) {
+      const float whole = std::nearbyint(from[j + i] * scale);
+      const float error = from[j + i] - whole * unit;
+      lost[i] += error * error;
+      out[j + i] = static_cast<std::uint8_t>(static_cast<int>(whole) + kByteZero);
+    }
+  }
+  for (int i = 0; j < dimension; ++j, ++i) {
+    const float whole = std::nearbyint(from[j] * scale);
+    const float error = from[j] - whole * unit;
+    lost[i] += error * error;
+    out[j] = static_cast<std::uint8_t>(static_cast<int>(whole) + kByteZero);
+  }
+  std::fill(out + dimension, out + padded_bytes(dimension), static_cast<std::uint8_t>(kByteZero));
+  float sum = 0;
+  for (const float one : lost) sum += one;
+  return sum;
+}
+
+inline void byte_products_any(const std::uint8_t* const* rows, const signed char* panels, std::int64_t panel_count,
+                              std::int64_t depth, const std::int32_t* start, std::int32_t* out, std::int64_t stride) {
+  for (std::int64_t p = 0; p < panel_count; ++p) {
+    for (int r = 0; r < kKernelRows; ++r) {
+      for (int c = 0; c < kPanelCentroids; ++c) {
+        std::int32_t sum = start[p * kPanelCentroids + c];
+        for (std::int64_t j = 0; j < depth; ++j) {
+          sum += rows[r][j] * panels[((p * depth + j) / 4 * kPanelCentroids + c) * 4 + j % 4];
+        }
+        out[r * stride + p * kPanelCentroids + c] = sum;
+      }
+    }
+  }
+}
+
+inline void few_byte_products_any(const std::uint8_t* const* rows, const signed char* differences, std::int64_t depth,
+                                  const std::int32_t* start, std::int32_t* out, std::int64_t stride) {
+  for (int r = 0; r < kKernelRows; ++r) {
+    for (int c = 0; c < kPanelCentroids; ++c) {
+      std::int32_t sum = 0;
+      if (c < kFewCentroids) {
+        sum = start[c];
+        for (std::int64_t j = 0; j < depth; ++j) sum += rows[r][j] * differences[c * depth + j];
+      }
+      out[r * stride + c] = sum;
+    }
+  }
+}
+
 // The columns from `first` to `last` of ProductKernels::add_halves.
 inline void add_halves_from(const std::uint16_t* const* rows, const signed char* signs, std::int64_t count,
                             std::int64_t first, std::int64_t last, std::uint64_t* sums) {
