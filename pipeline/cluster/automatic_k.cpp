@@ -114,7 +114,8 @@ class GapSets {
 std::vector<TriedK> try_k(const RowSource& source, const KMeansParams& params, const AutomaticKParams& range,
                           comm::Communicator& comm, Workers& workers, const AutomaticKHooks& hooks) {
   check(params, range);
-  const KMeansHooks stop{.should_stop = hooks.should_stop};
+  const KMeansHooks of_sample{.should_stop = hooks.should_stop};
+  const KMeansHooks of_rows{.should_stop = hooks.should_stop, .make_pass = hooks.make_pass};
   std::optional<GapSets> sets;
   std::vector<TriedK> all;
   for (std::int64_t k = range.least; k <= range.most; k += range.step) {
@@ -127,9 +128,9 @@ std::vector<TriedK> try_k(const RowSource& source, const KMeansParams& params, c
     TriedK tried{.k = k};
     if (range.criterion == ChooseK::gap) {
       if (!sets) sets.emplace(source, params, range, comm, workers);
-      tried = sets->measure(one, comm, workers, stop);
+      tried = sets->measure(one, comm, workers, of_sample);
     } else {
-      const KMeansFit first = fit(source, one, comm, workers, stop);
+      const KMeansFit first = fit(source, one, comm, workers, of_rows);
       tried.inertia = first.model.inertia;
       if (range.criterion == ChooseK::silhouette) {
         tried.score =
@@ -140,7 +141,7 @@ std::vector<TriedK> try_k(const RowSource& source, const KMeansParams& params, c
         std::vector<std::vector<std::int32_t>> labels = {first.labels};
         for (std::int64_t s = 1; s < range.seeds; ++s) {
           one.seed = params.seed + static_cast<std::uint64_t>(s);
-          labels.push_back(fit(source, one, comm, workers, stop).labels);
+          labels.push_back(fit(source, one, comm, workers, of_rows).labels);
         }
         tried.score = mean_agreement(labels, comm);
       }

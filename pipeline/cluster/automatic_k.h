@@ -37,6 +37,8 @@ struct AutomaticKHooks {
   std::function<void(const TriedK&)> on_tried = {};
   /// As KMeansHooks::should_stop: leads to KMeansStopped; a k that is not finished is tried again another time.
   std::function<bool()> should_stop = {};
+  /// As KMeansHooks::make_pass, for the fits on all rows. (Those of the gap are on a sample.)
+  MakePass make_pass = {};
 };
 
 /// Collective; every rank gets the same, for any ranks and threads. `params.k` is not read.

@@ -15,26 +15,57 @@
 
 namespace moextract::cluster {
 
-/// Sums of rows of each cluster in units of 2^-24, exactly, one accumulator per worker. Rows enter and leave: over an
-/// iteration only rows that changed their cluster need be touched.
+/// How exact sums of rows stand in 64-bit words, in units of 2^-24: the same on every rank, so that words are summed
+/// over ranks.
 ///
 /// One int64 a value holds rows * max|value| * 2^24 below 2^62. Beyond that, or with values of 128 and more (which do
 /// not fit int32 in these units), each value is split in two int32 parts, value * 2^24 = high * 2^20 + low, summed
-/// apart; that holds any float16 for 2^42 rows. A row of weight w counts as w equal rows.
-class ExactSums {
+/// apart; that holds any float16 for 2^42 rows. high is value * 2^4 without its fraction.
+class SumWords {
  public:
-  ExactSums(std::int64_t k, std::int64_t dimension, std::int64_t total_rows, float largest, int workers)
+  /// `total_rows` of the whole set, or their weights, if that is more; `largest` |value| of the whole set.
+  SumWords(std::int64_t k, std::int64_t dimension, std::int64_t total_rows, float largest)
       : k_(k), dimension_(dimension), split_(needs_split(total_rows, largest)) {
     MOEX_ASSERT(total_rows < std::int64_t{1} << 42, "more rows than the exact sums hold");
-    sums_.assign(static_cast<std::size_t>(workers), std::vector<std::uint64_t>(words()));
   }
 
   static bool needs_split(std::int64_t total_rows, float largest) {
     return largest >= 128.0f || static_cast<double>(total_rows) * static_cast<double>(largest) * 0x1.0p24 >= 0x1.0p62;
   }
   bool split() const { return split_; }
-  /// int64 words that total() fills and mean() reads.
+  /// int64 words of all sums: [k, dimension], twice that if split: high parts, low parts.
   std::size_t words() const { return static_cast<std::size_t>((split_ ? 2 : 1) * k_ * dimension_); }
+
+  /// Sum of one value over a cluster times 2^24, in two parts high * 2^20 + low (low alone unless split()).
+  std::pair<std::int64_t, std::int64_t> parts(std::span<const std::int64_t> words, std::int64_t cluster,
+                                              std::int64_t j) const {
+    const auto i = static_cast<std::size_t>(cluster * dimension_ + j);
+    if (!split_) return {0, words[i]};
+    return {words[i], words[i + static_cast<std::size_t>(k_ * dimension_)]};
+  }
+
+  /// Mean of one value of a cluster of `count` rows, from words summed over ranks: the same on every rank.
+  double mean(std::span<const std::int64_t> words, std::int64_t cluster, std::int64_t j, std::int64_t count) const {
+    const auto i = static_cast<std::size_t>(cluster * dimension_ + j);
+    if (!split_) return static_cast<double>(words[i]) * kFloat16FixedUnit / static_cast<double>(count);
+    const __int128 sum =
+        static_cast<__int128>(words[i]) * (1 << 20) + words[i + static_cast<std::size_t>(k_ * dimension_)];
+    return static_cast<double>(sum) * kFloat16FixedUnit / static_cast<double>(count);
+  }
+
+ protected:
+  std::int64_t k_, dimension_;
+  bool split_;
+};
+
+/// Sums of rows of each cluster, exactly, one accumulator per worker. Rows enter and leave: over an iteration only rows
+/// that changed their cluster need be touched. A row of weight w counts as w equal rows.
+class ExactSums : public SumWords {
+ public:
+  ExactSums(std::int64_t k, std::int64_t dimension, std::int64_t total_rows, float largest, int workers)
+      : SumWords(k, dimension, total_rows, largest) {
+    sums_.assign(static_cast<std::size_t>(workers), std::vector<std::uint64_t>(words()));
+  }
 
   /// Moves a row from cluster `from` (none if negative) to cluster `to`. One thread per `worker`.
   void move(int worker, std::span<const float> row, std::int32_t from, std::int32_t to, std::int64_t weight = 1) {
@@ -64,23 +95,6 @@ class ExactSums {
         out[i] = static_cast<std::int64_t>(static_cast<std::uint64_t>(out[i]) + sums[i]);
       }
     }
-  }
-
-  /// Sum of one value over a cluster times 2^24, in two parts high * 2^20 + low (low alone unless split()).
-  std::pair<std::int64_t, std::int64_t> parts(std::span<const std::int64_t> words, std::int64_t cluster,
-                                              std::int64_t j) const {
-    const auto i = static_cast<std::size_t>(cluster * dimension_ + j);
-    if (!split_) return {0, words[i]};
-    return {words[i], words[i + static_cast<std::size_t>(k_ * dimension_)]};
-  }
-
-  /// Mean of one value of a cluster of `count` rows, from words summed over ranks: the same on every rank.
-  double mean(std::span<const std::int64_t> words, std::int64_t cluster, std::int64_t j, std::int64_t count) const {
-    const auto i = static_cast<std::size_t>(cluster * dimension_ + j);
-    if (!split_) return static_cast<double>(words[i]) * kFloat16FixedUnit / static_cast<double>(count);
-    const __int128 sum =
-        static_cast<__int128>(words[i]) * (1 << 20) + words[i + static_cast<std::size_t>(k_ * dimension_)];
-    return static_cast<double>(sum) * kFloat16FixedUnit / static_cast<double>(count);
   }
 
  private:
@@ -113,9 +127,7 @@ class ExactSums {
     }
   }
 
-  std::int64_t k_, dimension_;
-  bool split_;
-  std::vector<std::vector<std::uint64_t>> sums_;  // [worker][k, dimension], twice that if split: high parts, low parts
+  std::vector<std::vector<std::uint64_t>> sums_;  // [worker][words()]
 };
 
 /// Squared distances as integers: their sum is exact and free of order. The unit is chosen from the largest value in

@@ -81,11 +81,12 @@ void check_state(const KMeansState& state, const KMeansParams& params, std::int6
 
 // Labels and inertia of centroids that are final.
 KMeansFit only_assign(const RowSource& source, KMeansParams params, const RowSurvey& facts, comm::Communicator& comm,
-                      Workers& workers, const std::vector<float>& centroids, const std::vector<double>& prices) {
+                      Workers& workers, const KMeansHooks& hooks, const std::vector<float>& centroids,
+                      const std::vector<double>& prices) {
   params.max_iterations = 0;
   params.empty = EmptyClusters::keep;
-  const KMeansHooks none;
-  return Lloyd(source, params, facts, comm, workers, none).only_assign(centroids, prices);
+  const KMeansHooks silent{.make_pass = hooks.make_pass};
+  return Lloyd(source, params, facts, comm, workers, silent).only_assign(centroids, prices);
 }
 
 }  // namespace
@@ -130,7 +131,7 @@ KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communi
     if (goes_on) {
       state = *resumed;
       if (!state.best.empty()) {
-        best = only_assign(source, params, facts, comm, workers, state.best, state.best_prices);
+        best = only_assign(source, params, facts, comm, workers, hooks, state.best, state.best_prices);
         best.model.history = state.best_history;
         best.model.converged = state.best_converged;
         best.model.empty_refilled = state.best_refilled;

@@ -3,17 +3,15 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "cluster/balancer.h"
-#include "cluster/bound_table.h"
-#include "cluster/exact_sums.h"
 #include "cluster/kmeans.h"
+#include "cluster/lloyd_pass.h"
 #include "cluster/nearest.h"
-#include "cluster/rounded_rows.h"
 #include "cluster/row_survey.h"
-#include "cluster/tile_assigner.h"
 #include "cluster/tile_pass.h"
 
 namespace moextract::cluster {
@@ -34,7 +32,7 @@ class Lloyd {
 
  private:
   // Numbers that travel with the sums.
-  enum Extra : std::size_t { rows_moved, failures, stop_requests, extra_count };
+  enum Extra : std::size_t { failures, stop_requests, extra_count };
   // What one pass tells of the whole set; the same on every rank.
   struct Assignment {
     std::vector<std::int64_t> sizes, weights;  // [k]
@@ -42,54 +40,30 @@ class Lloyd {
     std::int64_t moved = 0;
     bool stop = false;  // some rank was asked to
   };
-  // A worker's buffers and counts.
-  struct Bench {
-    Bench(std::int64_t k, std::int64_t dimension);
-    TileAssigner assigner;
-    struct Move {
-      std::int32_t cluster;
-      signed char sign;  // 1: the row comes, -1: it goes
-      std::int64_t i;    // in the tile
-    };
-    std::vector<Move> moves;
-    std::vector<const std::uint16_t*> moved_rows;
-    std::vector<signed char> signs;
-    std::vector<std::int64_t> sizes, weights;
-    std::int64_t moved = 0, read = 0, products = 0;
-  };
-
   Assignment assign(std::span<const float> centroids);
   void balance(std::span<const float> centroids, Assignment& assignment);
-  void pass_over_rows(const NearestCentroids& nearest, std::span<std::int64_t> sizes, std::span<std::int64_t> weights,
-                      std::int64_t& moved);
-  void assign_tile(const NearestCentroids& nearest, const TileView& tile, int worker);
-  void add_moves(const TileView& tile, int worker);
-  void settle(const TileView& tile, std::int64_t i, std::int32_t label, int worker);
   double inertia_of(const NearestCentroids& nearest, std::span<const float> centroids,
                     std::span<const std::int64_t> weights) const;
   std::vector<float> means(std::span<const float> previous, const Assignment& assignment) const;
   std::int64_t refill_empty(std::span<const float> assigned_to, const Assignment& assignment,
                             std::span<float> centroids);
+  std::vector<std::int32_t> labels();
   void report(const KMeansIteration& iteration);
   bool asked_to_stop() const { return hooks_.should_stop && hooks_.should_stop(); }
   void hand_out(const KMeansState& state, bool stopping);
 
-  const RowSource& source_;
   const KMeansParams& params_;
   comm::Communicator& comm_;
   const KMeansHooks& hooks_;
-  std::int64_t rows_, weight_, dimension_;
+  std::int64_t weight_, dimension_;
   __int128 squares_;
   Workers& workers_;
-  TilePass pass_, small_pass_;  // of the assignment; of what needs rows as doubles
-  ExactSums sums_;
-  BoundTable bounds_;
-  RoundedRows rounded_;
+  TilePass rows_;  // for what needs rows as doubles
+  PassWords layout_;
+  std::unique_ptr<LloydPass> pass_;
   Balancer balancer_;
-  std::vector<float> centre_, assigned_to_;
-  std::vector<std::int32_t> labels_;
-  std::vector<Bench> benches_;       // one a worker
-  std::vector<std::int64_t> words_;  // the grouped reduction: sums, sizes, weights, then Extra
+  std::vector<float> centre_;
+  std::vector<std::int64_t> words_;  // the grouped reduction: the pass's, then Extra
   std::exception_ptr callback_error_;
 };
 

@@ -53,7 +53,6 @@ NearestScratch::NearestScratch(std::int64_t k, std::int64_t dimension, std::int6
   rounded_.resize(static_cast<std::size_t>(rows) * depth);
   products_.resize(kKernelRows * padded);
   ids_.resize(padded);
-  some_.resize(padded);
   lower_.resize(padded);
   upper_.resize(padded);
 }
@@ -117,7 +116,8 @@ void NearestCentroids::add_centroid(std::int64_t c, double price) {
     row[j] = static_cast<std::int16_t>(whole);
     panel[j / 2 * 2 * kPanelCentroids + j % 2] = row[j];
   }
-  squares_[c] = static_cast<float>(squares + std::ldexp(whole_price, -36));
+  offsets_.push_back(squares + std::ldexp(whole_price, -36));
+  squares_[c] = static_cast<float>(offsets_.back());
   units_[c] = std::ldexp(2.0f, -exponent);
   norms_[c] = round_up(length);
   errors_[c] = round_up(std::sqrt(lost) / scale * (1 + 1e-9));
@@ -151,6 +151,7 @@ RoundedRow NearestCentroids::finish_rounding(const RowExtent& extent, const Near
   const int exponent = rounding_exponent(length, static_cast<double>(extent.largest), dimension_);
   kernels_.round(scratch.centred_.data(), std::ldexp(1.0f, exponent), depth_, to);
   row.values = to;
+  row.largest = extent.largest;
   row.unit = std::ldexp(1.0f, -exponent);
   const double rounding = 0.5 * std::sqrt(d) * static_cast<double>(row.unit) + 0x1.0p-23 * length;
   row.error = round_up(2 * rounding * (1 + 0x1.0p-20) + 0x1.0p-19 * length);
@@ -182,13 +183,6 @@ NearestCentroids::RowScores NearestCentroids::bound(const RoundedRow& row, std::
     ++scratch.counts_.fast;
   }
   return scores;
-}
-
-void NearestCentroids::some_scores(const RoundedRow& row, std::span<const std::int32_t> ids, NearestScratch& scratch,
-                                   std::span<ScoreRange> out) const {
-  const auto count = static_cast<std::int64_t>(ids.size());
-  kernels_.some_products(row.values, rounded_.data(), ids.data(), count, depth_, scratch.some_.data());
-  for (std::size_t i = 0; i < ids.size(); ++i) out[i] = range_of(row, ids[i], scratch.some_[i]);
 }
 
 std::int32_t NearestCentroids::decide(std::span<const float> row, std::span<const std::int32_t> candidates,

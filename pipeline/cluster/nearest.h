@@ -21,6 +21,7 @@ struct RoundedRow {
   float error = 0;                            ///< length of what the rounding changed, at most
   float length = 0;                           ///< length after rounding, at most
   float squares_least = 0, squares_most = 0;  ///< around the true squared length
+  float largest = 0;                          ///< |value| before the rounding
 };
 
 /// The score of one centroid: squared distance less the row's squared length, between the two.
@@ -42,12 +43,14 @@ class NearestScratch {
   friend class NearestCentroids;
   std::vector<float> centred_;
   std::vector<std::int16_t> rounded_;  // [rows, padded depth]
-  std::vector<std::int32_t> products_, ids_, some_;
+  std::vector<std::int32_t> products_, ids_;
   std::vector<float> lower_, upper_;
   DecisionCounts counts_;
 
  public:
   const DecisionCounts& counts() const { return counts_; }
+  /// The row that was rounded last, less the centre.
+  std::span<const float> centred() const { return centred_; }
 };
 
 class NearestCentroids {
@@ -63,6 +66,12 @@ class NearestCentroids {
   /// k up to a multiple of kPanelCentroids: the length of a row of bounds.
   std::int64_t padded_size() const { return padded_k_; }
   std::int64_t dimension() const { return dimension_; }
+  std::span<const float> centroids() const { return centroids_; }  ///< [k, dimension]
+  std::span<const float> centre() const { return centre_; }        ///< [dimension]
+  /// A centroid's squared distance from the centre plus its price, to double's precision: the score of the centre.
+  double offset(std::int64_t c) const { return offsets_[static_cast<std::size_t>(c)]; }
+  std::span<const float> norms() const { return norms_; }    ///< [padded_size()], as ScoreTerms has them
+  std::span<const float> errors() const { return errors_; }  ///< the same
   /// Root of the mean squared distance of the centroids from the centre.
   double spread() const { return spread_; }
 
@@ -101,9 +110,13 @@ class NearestCentroids {
     }
   }
 
-  /// Ranges of the scores of `ids`.
-  void some_scores(const RoundedRow& row, std::span<const std::int32_t> ids, NearestScratch& scratch,
-                   std::span<ScoreRange> out) const;
+  /// Products of a row and the centroids `ids`, for range_of().
+  void products(const RoundedRow& row, std::span<const std::int32_t> ids, std::span<std::int32_t> out) const {
+    kernels_.some_products(row.values, rounded_.data(), ids.data(), static_cast<std::int64_t>(ids.size()), depth_,
+                           out.data());
+  }
+  /// Neighbouring centroids that the nearest cache holds beside a row or two.
+  std::int64_t cached_centroids() const { return std::max<std::int64_t>(4, kCachedValues / depth_); }
 
   /// Range of the score of centroid `c`, given its product with the row.
   ScoreRange range_of(const RoundedRow& row, std::int32_t c, std::int32_t product) const {
@@ -128,12 +141,15 @@ class NearestCentroids {
   ScoreTerms terms(const RoundedRow& row) const;
   void add_centroid(std::int64_t c, double price);
 
+  static constexpr std::int64_t kCachedValues = 12288;  // 24 of the 32 kB
+
   const ProductKernels& kernels_;
   std::int64_t k_, padded_k_, dimension_, depth_;
   double spread_ = 0;
   std::vector<float> centroids_, centre_;
   std::vector<std::int16_t> panels_, rounded_;           // two layouts of the same values
   std::vector<float> squares_, units_, norms_, errors_;  // [padded_k]
+  std::vector<double> offsets_;                          // [k]
   std::vector<__int128> exact_squares_, exact_offsets_;  // [k]; with the price
 };
 

@@ -16,6 +16,7 @@ constexpr std::size_t kAhead = 4;
 
 TileAssigner::TileAssigner(std::int64_t k, std::int64_t dimension, std::int64_t tile_rows)
     : scratch_(k, dimension, tile_rows),
+      differences_(k),
       row_(static_cast<std::size_t>(dimension)),
       labels_(static_cast<std::size_t>(tile_rows)),
       ids_(static_cast<std::size_t>(k + 2 * kPanelCentroids)),
@@ -23,38 +24,77 @@ TileAssigner::TileAssigner(std::int64_t k, std::int64_t dimension, std::int64_t 
 
 std::span<const std::int32_t> TileAssigner::assign(const NearestCentroids& nearest, const TileView& tile,
                                                    std::span<const std::int32_t> before, const RowMemory& memory) {
-  open_.clear();
   whole_.clear();
   places_.clear();
-  const auto measure_all_of = [&](std::int64_t i, const RoundedRow& row) {
-    whole_.push_back(row);
-    places_.push_back(i);
-  };
+  if (memory.differences.is_on() && !memory.differences.is_reference_pass()) {
+    tell_by_differences(nearest, tile, memory);
+    return std::span(labels_).first(static_cast<std::size_t>(tile.count));
+  }
   if (memory.bounds.is_filled()) {
     find_open(tile, before, memory);
-    for (std::size_t n = 0; n < open_.size(); ++n) {
-      const std::int64_t i = open_[n];
-      if (n + kAhead < open_.size()) {
-        const std::int64_t later = open_[n + kAhead];
-        memory.rounded.is_filled() ? memory.rounded.prefetch(tile.first_local + later) : tile.prefetch(later, 0);
-      }
-      const RoundedRow row = rounded_row(nearest, tile, i, memory);
-      const std::int32_t label = nearest_of(nearest, tile, i, before[static_cast<std::size_t>(i)], row, memory);
-      if (label < 0) {
-        measure_all_of(i, row);
-      } else {
-        labels_[static_cast<std::size_t>(i)] = label;
-      }
+    find_suspects(nearest, tile, memory);
+    measure_suspects(nearest, tile, memory);
+    for (const Pending& pending : pending_) {
+      labels_[static_cast<std::size_t>(pending.i)] = nearest_of(nearest, tile, pending, memory);
     }
   } else {
-    for (std::int64_t i = 0; i < tile.count; ++i) measure_all_of(i, rounded_row(nearest, tile, i, memory));
+    for (std::int64_t i = 0; i < tile.count; ++i) {
+      whole_.push_back(rounded_row(nearest, tile, i, memory));
+      places_.push_back(i);
+    }
   }
   measure_all(nearest, tile, memory);
   return std::span(labels_).first(static_cast<std::size_t>(tile.count));
 }
 
+void TileAssigner::tell_by_differences(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory) {
+  open_.clear();
+  suspects_.clear();
+  ends_.clear();
+  memory.differences.tell(tile.first_local, tile.count, differences_,
+                          [&](std::int64_t local, std::int32_t label, std::span<const std::int32_t> candidates) {
+                            memory.differences.prefetch(local + memory.likely_next);
+                            const std::int64_t i = local - tile.first_local;
+                            labels_[static_cast<std::size_t>(i)] = label;
+                            if (label >= 0) return;
+                            if (memory.rounded.is_filled()) memory.rounded.prefetch(local);
+                            open_.push_back(i);
+                            suspects_.insert(suspects_.end(), candidates.begin(), candidates.end());
+                            ends_.push_back(suspects_.size());
+                          });
+  std::size_t first = 0;
+  for (std::size_t n = 0; n < open_.size(); ++n) {
+    const std::int64_t i = open_[n];
+    const auto candidates = std::span<const std::int32_t>(suspects_).subspan(first, ends_[n] - first);
+    first = ends_[n];
+    labels_[static_cast<std::size_t>(i)] =
+        nearest_of_candidates(nearest, tile, i, rounded_row(nearest, tile, i, memory), candidates, memory);
+  }
+}
+
+// By 16-bit integers, and what they leave in doubt exactly.
+std::int32_t TileAssigner::nearest_of_candidates(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
+                                                 const RoundedRow& row, std::span<const std::int32_t> candidates,
+                                                 const RowMemory& memory) {
+  products_.resize(candidates.size());
+  nearest.products(row, candidates, products_);
+  const auto ranges = std::span(ranges_).first(candidates.size());
+  float best = std::numeric_limits<float>::infinity();
+  for (std::size_t s = 0; s < candidates.size(); ++s) {
+    ranges[s] = nearest.range_of(row, candidates[s], products_[s]);
+    best = std::min(best, ranges[s].upper);
+  }
+  candidates_.clear();
+  for (std::size_t s = 0; s < candidates.size(); ++s) {
+    if (ranges[s].lower <= best) candidates_.push_back(candidates[s]);
+  }
+  if (candidates_.size() == 1) return candidates_.front();
+  return nearest.decide(prepared_row(tile, i, memory.spherical), candidates_, scratch_);
+}
+
 // Rows that have to be read; the others keep their cluster.
 void TileAssigner::find_open(const TileView& tile, std::span<const std::int32_t> before, const RowMemory& memory) {
+  open_.clear();
   for (std::int64_t i = 0; i < tile.count; ++i) {
     const std::int32_t label = before[static_cast<std::size_t>(i)];
     labels_[static_cast<std::size_t>(i)] = label;
@@ -63,27 +103,76 @@ void TileAssigner::find_open(const TileView& tile, std::span<const std::int32_t>
   }
 }
 
-std::int32_t TileAssigner::nearest_of(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
-                                      std::int32_t before, const RoundedRow& row, const RowMemory& memory) {
-  const std::int64_t local = tile.first_local + i;
-  // With its own distance anew, most of a row's suspects are none.
-  ScoreRange own;
-  nearest.some_scores(row, std::span(&before, 1), scratch_, std::span(&own, 1));
-  memory.bounds.set_own(local, before, row, own.upper);
-  const std::int64_t count = memory.bounds.suspects(local, before, ids_);
-  if (count == 0) return before;
-  // Products with whole panels of centroids cost about two thirds of single ones.
-  if (3 * count > 2 * nearest.padded_size()) return -1;
-  const auto suspects = std::span<const std::int32_t>(ids_).first(static_cast<std::size_t>(count));
-  const auto ranges = std::span(ranges_).first(static_cast<std::size_t>(count));
-  nearest.some_scores(row, suspects, scratch_, ranges);
+// With its own distance anew, most of a row's suspects are none. In two loops: products without a branch that waits for
+// them, then what depends on them.
+void TileAssigner::find_suspects(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory) {
+  pending_.clear();
+  suspects_.clear();
+  open_rows_.clear();
+  own_products_.resize(open_.size());
+  for (std::size_t n = 0; n < open_.size(); ++n) {
+    if (n + kAhead < open_.size()) {
+      const std::int64_t later = open_[n + kAhead];
+      memory.rounded.is_filled() ? memory.rounded.prefetch(tile.first_local + later) : tile.prefetch(later, 0);
+    }
+    open_rows_.push_back(rounded_row(nearest, tile, open_[n], memory));
+    nearest.products(open_rows_[n], std::span(&labels_[static_cast<std::size_t>(open_[n])], 1),
+                     std::span(&own_products_[n], 1));
+  }
+  for (std::size_t n = 0; n < open_.size(); ++n) {
+    const std::int64_t i = open_[n], local = tile.first_local + i;
+    const std::int32_t label = labels_[static_cast<std::size_t>(i)];
+    const RoundedRow& row = open_rows_[n];
+    const ScoreRange own = nearest.range_of(row, label, own_products_[n]);
+    memory.bounds.set_own(local, label, row, own.upper);
+    const std::int64_t count = memory.bounds.suspects(local, label, ids_);
+    if (count == 0) continue;
+    // Products with whole panels of centroids cost about a third of single ones and what goes with them.
+    if (3 * count > nearest.padded_size()) {
+      whole_.push_back(row);
+      places_.push_back(i);
+      continue;
+    }
+    const std::size_t first = suspects_.size();
+    suspects_.insert(suspects_.end(), ids_.begin(), ids_.begin() + count);
+    pending_.push_back({.i = i, .row = row, .own = own, .first = first, .last = suspects_.size(), .next = first});
+  }
+}
+
+// A few centroids at a time for all rows of the tile: those stay in the nearest cache, and the rows in the next.
+void TileAssigner::measure_suspects(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory) {
+  products_.resize(suspects_.size());
+  // Where most rows are read, those of the next tile will be, and the arithmetic on these leaves the memory idle.
+  bool asks = memory.rounded.is_filled() && 4 * pending_.size() > 3 * static_cast<std::size_t>(tile.count);
+  const std::int64_t step = nearest.cached_centroids();
+  for (std::int64_t end = step; end < nearest.size() + step; end += step) {
+    for (Pending& pending : pending_) {
+      if (asks) memory.rounded.prefetch(tile.first_local + pending.i + memory.likely_next);
+      const std::size_t from = pending.next;
+      while (pending.next < pending.last && suspects_[pending.next] < end) ++pending.next;
+      if (pending.next == from) continue;
+      nearest.products(pending.row, std::span(suspects_).subspan(from, pending.next - from),
+                       std::span(products_).subspan(from, pending.next - from));
+    }
+    asks = false;
+  }
+}
+
+std::int32_t TileAssigner::nearest_of(const NearestCentroids& nearest, const TileView& tile, const Pending& pending,
+                                      const RowMemory& memory) {
+  const std::int64_t local = tile.first_local + pending.i;
+  const std::size_t count = pending.last - pending.first;
+  const auto suspects = std::span<const std::int32_t>(suspects_).subspan(pending.first, count);
+  const auto ranges = std::span(ranges_).first(count);
   float least = std::numeric_limits<float>::infinity();
-  for (std::size_t s = 0; s < suspects.size(); ++s) {
-    memory.bounds.set_other(local, suspects[s], row, ranges[s].lower);
+  for (std::size_t s = 0; s < count; ++s) {
+    ranges[s] = nearest.range_of(pending.row, suspects[s], products_[pending.first + s]);
+    memory.bounds.set_other(local, suspects[s], pending.row, ranges[s].lower);
     least = std::min(least, ranges[s].lower);
   }
-  if (least > own.upper) return before;
-  return nearest_suspect(nearest, tile, i, before, row, own, suspects, ranges, memory);
+  const std::int32_t before = labels_[static_cast<std::size_t>(pending.i)];
+  if (least > pending.own.upper) return before;
+  return nearest_suspect(nearest, tile, pending.i, before, pending.row, pending.own, suspects, ranges, memory);
 }
 
 std::int32_t TileAssigner::nearest_suspect(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
@@ -124,6 +213,7 @@ void TileAssigner::measure_all(const NearestCentroids& nearest, const TileView& 
     const std::int32_t label =
         scores.label >= 0 ? scores.label
                           : nearest.decide(prepared_row(tile, i, memory.spherical), scores.candidates, scratch_);
+    if (memory.differences.is_on()) memory.differences.keep_scores(local, scores.lower);
     if (memory.bounds.is_on()) {
       memory.bounds.set_all(local, whole_[n], scores.lower);
       memory.bounds.set_own(local, label, whole_[n], scores.upper[static_cast<std::size_t>(label)]);
@@ -145,6 +235,9 @@ RoundedRow TileAssigner::rounded_row(const NearestCentroids& nearest, const Tile
     MOEX_ASSERT(finite, "a finite row has no finite length");
   }
   if (memory.rounded.is_on()) memory.rounded.row(local) = row;
+  if (memory.differences.is_on() && !memory.differences.has_bytes()) {
+    memory.differences.keep_bytes(local, row, scratch_);
+  }
   return row;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cluster/bound_table.h"
+#include "cluster/difference_table.h"
 #include "cluster/nearest.h"
 #include "cluster/rounded_rows.h"
 #include "cluster/tile_pass.h"
@@ -16,6 +17,7 @@ namespace moextract::cluster {
 struct RowMemory {
   BoundTable& bounds;
   RoundedRows& rounded;
+  DifferenceTable& differences;
   bool spherical = false;
   std::int64_t likely_next = 0;  ///< rows between a tile and the one that its worker is likely to be given next
 };
@@ -35,10 +37,24 @@ class TileAssigner {
   std::span<const float> prepared_row(const TileView& tile, std::int64_t i, bool spherical);
 
  private:
+  // A row with centroids that may be nearer than its own: suspects_ from `first` up to `last`.
+  struct Pending {
+    std::int64_t i;  // in the tile
+    RoundedRow row;
+    ScoreRange own;
+    std::size_t first, last;
+    std::size_t next;  // the first suspect that is not measured yet
+  };
+
+  void tell_by_differences(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory);
+  std::int32_t nearest_of_candidates(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
+                                     const RoundedRow& row, std::span<const std::int32_t> candidates,
+                                     const RowMemory& memory);
   void find_open(const TileView& tile, std::span<const std::int32_t> before, const RowMemory& memory);
-  /// The new label of a row that its bounds did not clear, or -1, if all centroids have to be measured.
-  std::int32_t nearest_of(const NearestCentroids& nearest, const TileView& tile, std::int64_t i, std::int32_t before,
-                          const RoundedRow& row, const RowMemory& memory);
+  void find_suspects(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory);
+  void measure_suspects(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory);
+  std::int32_t nearest_of(const NearestCentroids& nearest, const TileView& tile, const Pending& pending,
+                          const RowMemory& memory);
   std::int32_t nearest_suspect(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
                                std::int32_t before, const RoundedRow& row, const ScoreRange& own,
                                std::span<const std::int32_t> suspects, std::span<const ScoreRange> ranges,
@@ -48,11 +64,17 @@ class TileAssigner {
                          const RowMemory& memory);
 
   NearestScratch scratch_;
+  DifferenceScratch differences_;
   std::vector<float> row_;
   std::vector<std::int32_t> labels_, ids_, candidates_;
   std::vector<ScoreRange> ranges_;
+  std::vector<RoundedRow> open_rows_;              // at open_
+  std::vector<std::int32_t> own_products_;         // of them, with the centroid of their old label
+  std::vector<Pending> pending_;                   // rows that some centroids are measured for
+  std::vector<std::int32_t> suspects_, products_;  // of all of them, and their products with the rows
   std::vector<std::int64_t> open_, places_;  // in the tile: rows not cleared; rows that all centroids are measured for
-  std::vector<RoundedRow> whole_;            // at places_
+  std::vector<std::size_t> ends_;  // at open_, where differences tell labels: of their candidates in suspects_
+  std::vector<RoundedRow> whole_;  // at places_
 };
 
 }  // namespace moextract::cluster

@@ -22,17 +22,28 @@ std::uint16_t largest_magnitude(std::span<const std::uint16_t> rows, std::int64_
   return largest;
 }
 
-void TilePass::run(const std::function<void(const TileView&, int worker)>& visit) {
-  if (source_.local_rows() == 0) return;
-  const std::int64_t d = source_.dimension();
+void for_each_checked_block(const RowSource& source, const std::function<void(const RowBlock&)>& visit) {
+  if (source.local_rows() == 0) return;
+  const std::int64_t d = source.dimension();
   std::int64_t seen = 0;
-  source_.for_each_block([&](const RowBlock& block) {
+  source.for_each_block([&](const RowBlock& block) {
     MOEX_ASSERT(block.rows.size() == static_cast<std::size_t>(block.count * d), "a block is not [count, dimension]");
     MOEX_ASSERT(block.weights.empty() || block.weights.size() == static_cast<std::size_t>(block.count),
                 "a block's weights are not [count]");
-    MOEX_ASSERT(block.first_local >= 0 && block.first_local + block.count <= source_.local_rows(),
+    MOEX_ASSERT(block.first_local >= 0 && block.first_local + block.count <= source.local_rows(),
                 "a block lies outside the rank's rows");
     seen += block.count;
+    visit(block);
+  });
+  if (seen != source.local_rows()) {
+    fail(ExitCode::input, "the rows to be clustered changed while they were read: {} were announced, {} came",
+         source.local_rows(), seen);
+  }
+}
+
+void TilePass::run(const std::function<void(const TileView&, int worker)>& visit) {
+  const std::int64_t d = source_.dimension();
+  for_each_checked_block(source_, [&](const RowBlock& block) {
     const std::function<void(std::int64_t, int)> one_tile = [&](std::int64_t unit, int worker) {
       const std::int64_t first = unit * tile_rows_;
       TileView tile;
@@ -58,10 +69,6 @@ void TilePass::run(const std::function<void(const TileView&, int worker)>& visit
       workers_.for_each((block.count + tile_rows_ - 1) / tile_rows_, one_tile);
     }
   });
-  if (seen != source_.local_rows()) {
-    fail(ExitCode::input, "the rows to be clustered changed while they were read: {} were announced, {} came",
-         source_.local_rows(), seen);
-  }
 }
 
 }  // namespace moextract::cluster

@@ -40,6 +40,10 @@ struct TileView {
   std::int64_t weight(std::int64_t i) const { return weights.empty() ? 1 : weights[static_cast<std::size_t>(i)]; }
 };
 
+/// All blocks of a source, checked: throws BugError for blocks of another form than RowBlock's, and UserError (input)
+/// if the source gives other rows than it announced. Not collective.
+void for_each_checked_block(const RowSource& source, const std::function<void(const RowBlock&)>& visit);
+
 class TilePass {
  public:
   /// Tiles of at most `tile_rows`.

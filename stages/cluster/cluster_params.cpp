@@ -45,8 +45,10 @@ void describe_kmeans(config::Section section, cluster::KMeansParams& p) {
       .at_least(0);
   section.add("init_rounds", &p.init_rounds, "Rounds in which the parallel start draws candidates").at_least(1);
   section
-      .add("bounds_bytes", &p.bounds_bytes,
-           "Most memory for distance bounds, which spare work and change no result; 0: none")
+      .add(
+          "bounds_bytes", &p.bounds_bytes,
+          "Most memory for distance bounds (of few clusters: for rows as bytes and their scores), which spare work and "
+          "change no result; 0: none")
       .at_least(0)
       .in("bytes")
       .runtime_only();
@@ -160,6 +162,14 @@ void describe(config::Section section, ClusterParams& p) {
       .add("keep_bytes", &p.keep_bytes,
            "A layer's rows of this rank are read once and kept in memory if they are no larger; else they are read "
            "again in each pass")
+      .at_least(0)
+      .in("bytes")
+      .runtime_only();
+  section
+      .add(
+          "device_bytes", &p.device_bytes,
+          "k-means where run.device is not cpu: a layer's rows of this rank stay in the device's memory if they are no "
+          "larger; else they are sent again in each pass")
       .at_least(0)
       .in("bytes")
       .runtime_only();

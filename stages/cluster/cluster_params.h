@@ -28,12 +28,13 @@ struct ClusterParams {
                                    .min_samples = 5,
                                    .pca_components = 50,
                                    .noise = cluster::hdbscan::NoisePolicy::nearest_centroid};
-  std::int64_t held_back_rows = 1000;    ///< HDBSCAN: rows on which predict is compared with fit; 0: it is not
-  std::int64_t quality_rows = 1000;      ///< rows of the sampled silhouette and Davies-Bouldin's index; 0: neither
-  std::int64_t agreement_seeds = 0;      ///< k-means: further seeds whose labels are compared with the result's
-  std::int64_t block_rows = 4096;        ///< rows read at once
-  std::int64_t keep_bytes = 1LL << 30;   ///< a layer's rows of this rank stay in memory if they are no larger
-  std::int64_t checkpoint_seconds = 30;  ///< least time between two saves of a layer that is unfinished
+  std::int64_t held_back_rows = 1000;     ///< HDBSCAN: rows on which predict is compared with fit; 0: it is not
+  std::int64_t quality_rows = 1000;       ///< rows of the sampled silhouette and Davies-Bouldin's index; 0: neither
+  std::int64_t agreement_seeds = 0;       ///< k-means: further seeds whose labels are compared with the result's
+  std::int64_t block_rows = 4096;         ///< rows read at once
+  std::int64_t keep_bytes = 1LL << 30;    ///< a layer's rows of this rank stay in memory if they are no larger
+  std::int64_t device_bytes = 8LL << 30;  ///< on a GPU: a layer's rows of this rank stay there if they are no larger
+  std::int64_t checkpoint_seconds = 30;   ///< least time between two saves of a layer that is unfinished
 };
 void describe(config::Section section, ClusterParams& params);
 

@@ -9,6 +9,7 @@
 #include "cluster/label_means.h"
 #include "cluster/quality.h"
 #include "core/error.h"
+#include "stages/cluster/device_passes.h"
 #include "stages/cluster/layer_state.h"
 #include "stages/cluster/tried_state.h"
 
@@ -63,7 +64,11 @@ class LayerKeeper {
 class KMeansLayer {
  public:
   KMeansLayer(const ClusterParams& params, const ShardRowSource& source, const LayerPlace& place, run::Context& context)
-      : params_(params), source_(source), place_(place), context_(context) {}
+      : params_(params),
+        source_(source),
+        place_(place),
+        context_(context),
+        passes_(passes_on(context.device, params.device_bytes)) {}
 
   LayerFit run() {
     LayerFit made;
@@ -98,7 +103,8 @@ class KMeansLayer {
         cluster::try_k(source_, params_.kmeans, range, context_.comm, context_.workers,
                        {.before = before,
                         .on_tried = [&](const cluster::TriedK& one) { state.add(one); },
-                        .should_stop = context_.should_stop});
+                        .should_stop = context_.should_stop,
+                        .make_pass = passes_});
     const std::int64_t k = cluster::choose_k(range.criterion, tried);
     json list = json::array();
     for (const cluster::TriedK& one : tried) {
@@ -123,6 +129,7 @@ class KMeansLayer {
     const cluster::KMeansHooks hooks{
         .on_state = [&](const cluster::KMeansState& now, bool stopping) { keeper.keep(now, stopping); },
         .should_stop = context_.should_stop,
+        .make_pass = passes_,
         .resume_from = state ? &*state : nullptr};
     return cluster::fit(source_, kmeans, context_.comm, context_.workers, hooks);
   }
@@ -149,8 +156,9 @@ class KMeansLayer {
       for (std::int64_t s = 1; s <= params_.agreement_seeds; ++s) {
         cluster::KMeansParams other = kmeans;
         other.seed = kmeans.seed + static_cast<std::uint64_t>(s);
-        const cluster::KMeansFit again = cluster::fit(source_, other, context_.comm, context_.workers,
-                                                      cluster::KMeansHooks{.should_stop = context_.should_stop});
+        const cluster::KMeansFit again =
+            cluster::fit(source_, other, context_.comm, context_.workers,
+                         cluster::KMeansHooks{.should_stop = context_.should_stop, .make_pass = passes_});
         each.push_back(cluster::adjusted_rand_index(fit.labels, again.labels, context_.comm));
       }
       double mean = 0;
@@ -170,6 +178,7 @@ class KMeansLayer {
   const ShardRowSource& source_;
   const LayerPlace& place_;
   run::Context& context_;
+  cluster::MakePass passes_;
 };
 
 const char* name_of(cluster::hdbscan::NoisePolicy policy) {

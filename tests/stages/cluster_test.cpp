@@ -108,7 +108,8 @@ struct Stopped {
 };
 
 /// Runs the stage on `ranks` ranks into `folder`; rank `asked`'s question number `at` (from 1) is answered with yes.
-Stopped run_cluster(const RunConfig& config, const fs::path& folder, int ranks, int asked, int at) {
+Stopped run_cluster(const RunConfig& config, const fs::path& folder, int ranks, int asked, int at,
+                    const Device& device = {}) {
   Stopped stopped;
   std::mutex mutex;
   const fs::path collected = Pipeline(config).graph().folder("collect");
@@ -116,6 +117,7 @@ Stopped run_cluster(const RunConfig& config, const fs::path& folder, int ranks, 
   comm::run_threads(ranks, [&](comm::Communicator& comm) {
     Workers workers(1);
     run::Context context{comm, workers, run::make_logger(1, ranks, false)};
+    context.device = device;
     int question = 0;
     context.should_stop = [&] { return ++question == at && comm.rank() == asked; };
     try {
@@ -172,6 +174,17 @@ TEST_F(ClusterStage, StoppedAnywhereItEndsWithTheSameBytesOnAnyRanks) {
     finish_and_compare(place, 1 + (at + 1) % 4);
   }
   EXPECT_GE(inside, 6);
+}
+
+TEST_F(ClusterStage, GivesTheSameBytesByADevicesOperators) {
+  const Device device{DeviceKind::libtorch_cpu};
+  for (const std::int64_t kept : {std::int64_t{0}, std::int64_t{1} << 30}) {
+    config_.cluster.device_bytes = kept;
+    const fs::path place = folder("device" + std::to_string(kept));
+    EXPECT_EQ(run_cluster(config_, place, 2, 1, 6, device).ranks, 2);  // stopped on the way
+    EXPECT_EQ(run_cluster(config_, place, 3, 0, -1, device).ranks, 0);
+    EXPECT_EQ(content(place), content(folder("whole")));
+  }
 }
 
 TEST_F(ClusterStage, AKilledRunLeavesTheStateOfItsLastIteration) {

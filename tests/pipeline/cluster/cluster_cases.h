@@ -77,14 +77,15 @@ struct Layout {
 
 /// Fits over ranks that are threads. The model is rank 0's, after checking that every rank has the same; labels are
 /// those of all ranks in the order of the rows.
-inline KMeansFit fit_rows(const Rows& rows, const KMeansParams& params, const Layout& layout = {}) {
+inline KMeansFit fit_rows(const Rows& rows, const KMeansParams& params, const Layout& layout = {},
+                          const MakePass& make_pass = {}) {
   const auto first = deal(rows.count, layout.ranks, layout.lopsided);
   std::vector<KMeansFit> fits(static_cast<std::size_t>(layout.ranks));
   comm::run_threads(layout.ranks, [&](comm::Communicator& comm) {
     const auto r = static_cast<std::size_t>(comm.rank());
     const MemoryRows mine(rows.part(first[r], first[r + 1] - first[r]), rows.dimension, first[r], layout.block_rows);
     Workers workers(layout.threads);
-    fits[r] = fit(mine, params, comm, workers);
+    fits[r] = fit(mine, params, comm, workers, KMeansHooks{.make_pass = make_pass});
   });
   KMeansFit whole = fits[0];
   whole.labels.clear();

@@ -182,7 +182,12 @@ TEST_F(EverySet, RangesHoldTheTrueScores) {
           std::vector<ScoreRange> ranges(k);
           const std::vector<float> lower(scores.lower.begin(), scores.lower.end());
           const std::vector<float> upper(scores.upper.begin(), scores.upper.end());
-          nearest.some_scores(rounded[i], ids, scratch, ranges);
+          // In two parts, so that any number of them is asked for at a time.
+          const std::size_t cut = i % static_cast<std::size_t>(k + 1);
+          std::vector<std::int32_t> products(k);
+          nearest.products(rounded[i], std::span(ids).first(cut), std::span(products).first(cut));
+          nearest.products(rounded[i], std::span(ids).subspan(cut), std::span(products).subspan(cut));
+          for (int c = 0; c < k; ++c) ranges[c] = nearest.range_of(rounded[i], c, products[c]);
           long double length = 0;
           for (int j = 0; j < d; ++j) length += std::pow(static_cast<long double>(values[i * d + j]) - centre[j], 2);
           EXPECT_LE(rounded[i].squares_least, length);
