@@ -23,8 +23,7 @@ HostPass::HostPass(const RowSource& source, const PassFacts& facts, Workers& wor
       workers_(workers),
       pass_(source, workers, kAssignedRows),
       sums_(facts.k, facts.dimension, facts.total_rows, facts.largest, workers.size()),
-      differences_(source.local_rows(), facts.k, facts.dimension, facts.has_prices ? 0 : bounds_bytes),
-      bounds_(source.local_rows(), facts.k, facts.has_prices || differences_.is_on() ? 0 : bounds_bytes),
+      bounds_(source.local_rows(), facts.k, facts.has_prices ? 0 : bounds_bytes),
       rounded_(source.local_rows(), facts.dimension, rounded_bytes),
       labels_(static_cast<std::size_t>(source.local_rows()), -1),
       benches_(static_cast<std::size_t>(workers.size()), Bench(facts.k, facts.dimension)) {}
@@ -36,7 +35,6 @@ void HostPass::run(const NearestCentroids& nearest) {
     bounds_.move(moved);
   }
   if (!bounds_.is_filled()) bounds_.start(nearest.spread());
-  differences_.start(nearest);
   for (Bench& bench : benches_) {
     std::fill(bench.sizes.begin(), bench.sizes.end(), 0);
     std::fill(bench.weights.begin(), bench.weights.end(), 0);
@@ -44,7 +42,6 @@ void HostPass::run(const NearestCentroids& nearest) {
   }
   pass_.run([&](const TileView& tile, int worker) { assign_tile(nearest, tile, worker); });
   bounds_.finish();
-  differences_.finish();
   rounded_.finish();
   assigned_to_.assign(nearest.centroids().begin(), nearest.centroids().end());
 }
@@ -65,7 +62,7 @@ void HostPass::reduce(std::span<std::int64_t> words, comm::Communicator& comm) {
 
 void HostPass::assign_tile(const NearestCentroids& nearest, const TileView& tile, int worker) {
   Bench& bench = benches_[static_cast<std::size_t>(worker)];
-  const RowMemory memory{bounds_, rounded_, differences_, facts_.spherical, workers_.size() * kAssignedRows};
+  const RowMemory memory{bounds_, rounded_, facts_.spherical, workers_.size() * kAssignedRows};
   const auto before =
       std::span(labels_).subspan(static_cast<std::size_t>(tile.first_local), static_cast<std::size_t>(tile.count));
   const std::span<const std::int32_t> labels = bench.assigner.assign(nearest, tile, before, memory);

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cluster/bound_table.h"
-#include "cluster/difference_table.h"
 #include "cluster/exact_sums.h"
 #include "cluster/lloyd_pass.h"
 #include "cluster/nearest.h"
@@ -18,8 +17,7 @@ namespace moextract::cluster {
 
 class HostPass final : public LloydPass {
  public:
-  /// Most memory for distance bounds (or for what differences need) and for rows rounded once, as in KMeansParams;
-  /// neither bounds nor differences are kept with prices.
+  /// Most memory for distance bounds and for rows rounded once, as in KMeansParams; bounds are not kept with prices.
   HostPass(const RowSource& source, const PassFacts& facts, Workers& workers, std::int64_t bounds_bytes,
            std::int64_t rounded_bytes);
 
@@ -53,7 +51,6 @@ class HostPass final : public LloydPass {
   Workers& workers_;
   TilePass pass_;
   ExactSums sums_;
-  DifferenceTable differences_;  // of few centroids; of many, bounds_
   BoundTable bounds_;
   RoundedRows rounded_;
   std::vector<float> assigned_to_;  // centroids of the last pass

@@ -47,8 +47,7 @@ struct KMeansParams {
   double init_oversampling = 2;     ///< candidates a round, times k, of k-means||
   /// Balanced clusters: the largest holds at most 1 + balance times the mean (rows by their weights); 0: any sizes.
   double balance = 0;
-  /// Most memory for what spares later passes work (2 * k a local row; for few centroids a value and 64); 0: none.
-  std::int64_t bounds_bytes = std::int64_t{1} << 30;
+  std::int64_t bounds_bytes = std::int64_t{1} << 30;  ///< most memory for distance bounds (2 * k a local row); 0: none
   /// Most memory for rows rounded once (2 bytes a value of the local rows, and 32 a row); 0: rounded in each pass.
   std::int64_t rounded_bytes = std::int64_t{1} << 30;
 };
@@ -147,10 +146,9 @@ struct KMeansFit {
 ///
 /// Rows may have weights (row_source.h). The result is that of repeating each row so often.
 ///
-/// Memory: 4 bytes a local row and 12 during k-means||, bounds of 2 * k bytes a local row where bounds_bytes allows
-/// (for up to 16 centroids and processors with VNNI dimension + 84), 2 bytes a value of the local rows where
-/// rounded_bytes allows, init_sample rows of 12 bytes a value, and k * dimension * 8 bytes a thread.
-///
+/// Memory: 4 bytes a local row and 12 during k-means||, bounds of 2 * k bytes a local row where bounds_bytes allows,
+/// 2 bytes a value of the local rows where rounded_bytes allows,
+/// init_sample rows of 12 bytes a value, and k * dimension * 8 bytes a thread.
 /// Throws UserError (config) for parameters out of range, (input) if there are no rows, or fewer different rows than k
 /// in the whole set (message says how many there are), (numerics) for rows that are not finite, naming the global row.
 KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communicator& comm, Workers& workers,

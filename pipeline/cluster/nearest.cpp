@@ -151,7 +151,6 @@ RoundedRow NearestCentroids::finish_rounding(const RowExtent& extent, const Near
   const int exponent = rounding_exponent(length, static_cast<double>(extent.largest), dimension_);
   kernels_.round(scratch.centred_.data(), std::ldexp(1.0f, exponent), depth_, to);
   row.values = to;
-  row.largest = extent.largest;
   row.unit = std::ldexp(1.0f, -exponent);
   const double rounding = 0.5 * std::sqrt(d) * static_cast<double>(row.unit) + 0x1.0p-23 * length;
   row.error = round_up(2 * rounding * (1 + 0x1.0p-20) + 0x1.0p-19 * length);

@@ -21,7 +21,6 @@ struct RoundedRow {
   float error = 0;                            ///< length of what the rounding changed, at most
   float length = 0;                           ///< length after rounding, at most
   float squares_least = 0, squares_most = 0;  ///< around the true squared length
-  float largest = 0;                          ///< |value| before the rounding
 };
 
 /// The score of one centroid: squared distance less the row's squared length, between the two.
@@ -49,8 +48,6 @@ class NearestScratch {
 
  public:
   const DecisionCounts& counts() const { return counts_; }
-  /// The row that was rounded last, less the centre.
-  std::span<const float> centred() const { return centred_; }
 };
 
 class NearestCentroids {
@@ -70,8 +67,6 @@ class NearestCentroids {
   std::span<const float> centre() const { return centre_; }        ///< [dimension]
   /// A centroid's squared distance from the centre plus its price, to double's precision: the score of the centre.
   double offset(std::int64_t c) const { return offsets_[static_cast<std::size_t>(c)]; }
-  std::span<const float> norms() const { return norms_; }    ///< [padded_size()], as ScoreTerms has them
-  std::span<const float> errors() const { return errors_; }  ///< the same
   /// Root of the mean squared distance of the centroids from the centre.
   double spread() const { return spread_; }
 

@@ -46,31 +46,6 @@ struct ScoreTerms {
 };
 inline constexpr float kScoreSlack = 0x1.0p-20f;
 
-/// Rows and differences of centroids as bytes are padded to a multiple of this.
-inline constexpr std::int64_t kByteStep = 64;
-constexpr std::int64_t padded_bytes(std::int64_t dimension) {
-  return (dimension + kByteStep - 1) / kByteStep * kByteStep;
-}
-/// Up to here sums of products of two bytes stay in 32 bits.
-inline constexpr std::int64_t kMostByteDimension = std::int64_t{1} << 16;
-/// So few differences stay in the nearest cache row by row.
-inline constexpr int kFewCentroids = 8;
-/// What stands for 0 in a row of bytes.
-inline constexpr int kByteZero = 128;
-
-/// Scores by what centroids moved, see difference_bounds: [count] each, but for the row's.
-struct DifferenceTerms {
-  const float* shifts;                      ///< of the offsets
-  const float* units;                       ///< of the products, times 2
-  const float* norms;                       ///< of the centroids that the reference was measured from, as ScoreTerms
-  const float* errors;                      ///< the same
-  const float* movements;                   ///< lengths of the differences
-  const float* losses;                      ///< of what rounding the differences to bytes changed
-  const float* slacks;                      ///< errors that depend on the centroid alone
-  float row_error, row_reach;               ///< of the row in 16 bits, as ScoreTerms
-  float byte_unit, byte_error, byte_reach;  ///< of the row in bytes
-};
-
 struct ProductKernels {
   InstructionSet set;
   /// out[j] = float16 row[j] - centre[j] for j < dimension (one rounding each), 0 up to padded_depth. NaN and infinity
@@ -100,29 +75,10 @@ struct ProductKernels {
   /// out[i] = min(max(0, floor(sqrt(max(0, squares + lower[i])) * scale) - 1) + drifts[i], 65534).
   void (*distance_floors)(const float* lower, float squares, float scale, const std::uint16_t* drifts,
                           std::int64_t count, std::uint16_t* out);
-  /// out[j] = round(from[j] / unit) + kByteZero for j < dimension, kByteZero up to padded_bytes; no value is larger
-  /// than 127 units. Returns the sum of the squares of what the rounding changed, within (dimension + 32) * 2^-24 of it
-  /// relatively and dimension * (2^-23 * largest value)^2 beside.
-  float (*to_bytes)(const float* from, float unit, std::int64_t dimension, std::uint8_t* out);
-  /// out[r * stride + c] = start[c] + rows[r] . difference c, for kKernelRows rows of `depth` bytes and panels of
-  /// signed bytes, each [depth / 4, kPanelCentroids, 4].
-  void (*byte_products)(const std::uint8_t* const* rows, const signed char* panels, std::int64_t panel_count,
-                        std::int64_t depth, const std::int32_t* start, std::int32_t* out, std::int64_t stride);
-  /// The same for up to kFewCentroids differences, row-major [kFewCentroids, depth]; out is 0 for the others of a
-  /// panel.
-  void (*few_byte_products)(const std::uint8_t* const* rows, const signed char* differences, std::int64_t depth,
-                            const std::int32_t* start, std::int32_t* out, std::int64_t stride);
-  /// Bounds of scores from those of a reference and the products of the row with what centroids moved since. Returns
-  /// the lowest upper bound.
-  float (*difference_bounds)(const float* reference, const std::int32_t* products, const DifferenceTerms& terms,
-                             std::int64_t count, float* lower, float* upper);
   /// sums[j] += signs[r] * rows[r][j] * 2^24 over `count` float16 rows of magnitudes below 128, as integers modulo
   /// 2^64; signs are 1 and -1.
   void (*add_halves)(const std::uint16_t* const* rows, const signed char* signs, std::int64_t count,
                      std::int64_t dimension, std::uint64_t* sums);
-  /// Whether byte_products takes less time than reading rows of 16 bits. (The portable set says so, too, that the way
-  /// can be tested on any processor.)
-  bool has_byte_products;
 };
 
 /// Throws BugError if the processor cannot run it.

@@ -147,15 +147,6 @@ MOEX_AVX2 float score_bounds_avx2(const std::int32_t* products, const ScoreTerms
   return score_bounds_any(products, terms, count, lower, upper);
 }
 
-MOEX_AVX2 float to_bytes_avx2(const float* from, float unit, std::int64_t dimension, std::uint8_t* out) {
-  return to_bytes_any(from, unit, dimension, out);
-}
-
-MOEX_AVX2 float difference_bounds_avx2(const float* reference, const std::int32_t* products,
-                                       const DifferenceTerms& terms, std::int64_t count, float* lower, float* upper) {
-  return difference_bounds_any(reference, products, terms, count, lower, upper);
-}
-
 // `mask` has kStride bits for each number from `first` on.
 template <int kStride>
 inline std::int64_t append_ids(std::uint32_t mask, std::int64_t first, std::int32_t* ids, std::int64_t found) {
@@ -249,24 +240,9 @@ MOEX_AVX2 void add_halves_avx2(const std::uint16_t* const* rows, const signed ch
   if (j < dimension) add_halves_from(rows, signs, count, j, dimension, sums);
 }
 
-constexpr ProductKernels kAvx2 = {InstructionSet::avx2,
-                                  centre_half_avx2,
-                                  centre_float_avx2,
-                                  round_avx2,
-
-                                  products_avx2,
-                                  some_products_avx2,
-                                  score_bounds_avx2,
-                                  select_at_most_avx2,
-                                  select_within_avx2,
-                                  any_within_avx2,
-                                  distance_floors_avx2,
-                                  to_bytes_avx2,
-                                  byte_products_any,
-                                  few_byte_products_any,
-                                  difference_bounds_avx2,
-                                  add_halves_avx2,
-                                  false};
+constexpr ProductKernels kAvx2 = {InstructionSet::avx2, centre_half_avx2,   centre_float_avx2,    round_avx2,
+                                  products_avx2,        some_products_avx2, score_bounds_avx2,    select_at_most_avx2,
+                                  select_within_avx2,   any_within_avx2,    distance_floors_avx2, add_halves_avx2};
 
 }  // namespace
 

@@ -128,118 +128,6 @@ MOEX_VNNI void some_products_vnni(const std::int16_t* row, const std::int16_t* c
   some_products_512<MultiplyVnni>(row, centroids, ids, count, depth, out);
 }
 
-// A group of four neighbouring bytes, as it stands in memory.
-inline std::int32_t four_at(const std::uint8_t* values) {
-  std::int32_t four;
-  std::memcpy(&four, values, sizeof four);
-  return four;
-}
-
-template <int panels>
-MOEX_VNNI inline __attribute__((always_inline)) void byte_block(const std::uint8_t* const* rows,
-                                                                const signed char* panel, std::int64_t depth,
-                                                                const std::int32_t* start, std::int32_t* out,
-                                                                std::int64_t stride) {
-  __m512i sums[kKernelRows][panels];
-#pragma GCC unroll 12
-  for (int r = 0; r < kKernelRows; ++r) {
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; ++p) sums[r][p] = _mm512_loadu_si512(start + p * kPanelCentroids);
-  }
-  for (std::int64_t j = 0; j < depth; j += 4) {
-    __m512i c[panels];
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; ++p) c[p] = _mm512_loadu_si512(panel + (p * depth + j) * kPanelCentroids);
-#pragma GCC unroll 12
-    for (int r = 0; r < kKernelRows; ++r) {
-      const __m512i x = _mm512_set1_epi32(four_at(rows[r] + j));
-#pragma GCC unroll 2
-      for (int p = 0; p < panels; ++p) sums[r][p] = _mm512_dpbusd_epi32(sums[r][p], x, c[p]);
-    }
-  }
-#pragma GCC unroll 12
-  for (int r = 0; r < kKernelRows; ++r) {
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; ++p) _mm512_storeu_si512(out + r * stride + p * kPanelCentroids, sums[r][p]);
-  }
-}
-
-MOEX_VNNI void byte_products_vnni(const std::uint8_t* const* rows, const signed char* panels, std::int64_t panel_count,
-                                  std::int64_t depth, const std::int32_t* start, std::int32_t* out,
-                                  std::int64_t stride) {
-  const std::uint8_t* row[kKernelRows];
-  std::copy_n(rows, kKernelRows, row);
-  std::int64_t p = 0;
-  for (; p + 2 <= panel_count; p += 2) {
-    byte_block<2>(row, panels + p * depth * kPanelCentroids, depth, start + p * kPanelCentroids,
-                  out + p * kPanelCentroids, stride);
-  }
-  if (p < panel_count) {
-    byte_block<1>(row, panels + p * depth * kPanelCentroids, depth, start + p * kPanelCentroids,
-                  out + p * kPanelCentroids, stride);
-  }
-}
-
-MOEX_AVX512 float to_bytes_512(const float* from, float unit, std::int64_t dimension, std::uint8_t* out) {
-  return to_bytes_any(from, unit, dimension, out);
-}
-
-// Two rows at a time: 16 accumulators, and each vector of a difference serves both.
-MOEX_VNNI void few_byte_products_vnni(const std::uint8_t* const* rows, const signed char* differences,
-                                      std::int64_t depth, const std::int32_t* start, std::int32_t* out,
-                                      std::int64_t stride) {
-  const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(start));
-  const __m128i second = _mm_loadu_si128(reinterpret_cast<const __m128i*>(start + 4));
-  for (int r = 0; r < kKernelRows; r += 2) {
-    const std::uint8_t *left = rows[r], *right = rows[r + 1];
-    __m512i sums[2][kFewCentroids];
-#pragma GCC unroll 8
-    for (int c = 0; c < kFewCentroids; ++c) sums[0][c] = sums[1][c] = _mm512_setzero_si512();
-    for (std::int64_t j = 0; j < depth; j += 64) {
-      const __m512i x = _mm512_loadu_si512(left + j), y = _mm512_loadu_si512(right + j);
-#pragma GCC unroll 8
-      for (int c = 0; c < kFewCentroids; ++c) {
-        const __m512i difference = _mm512_loadu_si512(differences + c * depth + j);
-        sums[0][c] = _mm512_dpbusd_epi32(sums[0][c], x, difference);
-        sums[1][c] = _mm512_dpbusd_epi32(sums[1][c], y, difference);
-      }
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      auto* to = reinterpret_cast<__m128i*>(out + (r + i) * stride);
-      _mm_storeu_si128(to, _mm_add_epi32(first, sums_of_four(sums[i][0], sums[i][1], sums[i][2], sums[i][3])));
-      _mm_storeu_si128(to + 1, _mm_add_epi32(second, sums_of_four(sums[i][4], sums[i][5], sums[i][6], sums[i][7])));
-      _mm_storeu_si128(to + 2, _mm_setzero_si128());
-      _mm_storeu_si128(to + 3, _mm_setzero_si128());
-    }
-  }
-}
-
-MOEX_AVX512 float difference_bounds_512(const float* reference, const std::int32_t* products,
-                                        const DifferenceTerms& terms, std::int64_t count, float* lower, float* upper) {
-  const __m512 row_error = _mm512_set1_ps(terms.row_error), row_reach = _mm512_set1_ps(terms.row_reach);
-  const __m512 unit = _mm512_set1_ps(terms.byte_unit), error = _mm512_set1_ps(terms.byte_error);
-  const __m512 reach = _mm512_set1_ps(terms.byte_reach);
-  __m512 least = _mm512_set1_ps(INFINITY);
-  for (std::int64_t c = 0; c < count; c += 16) {
-    const __m512 before = _mm512_add_ps(_mm512_mul_ps(row_error, _mm512_loadu_ps(terms.norms + c)),
-                                        _mm512_mul_ps(row_reach, _mm512_loadu_ps(terms.errors + c)));
-    const __m512 moved = _mm512_add_ps(_mm512_add_ps(_mm512_mul_ps(error, _mm512_loadu_ps(terms.movements + c)),
-                                                     _mm512_mul_ps(reach, _mm512_loadu_ps(terms.losses + c))),
-                                       _mm512_loadu_ps(terms.slacks + c));
-    const __m512 product = _mm512_mul_ps(
-        _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(products + c)), _mm512_loadu_ps(terms.units + c)), unit);
-    const __m512 shifted = _mm512_add_ps(_mm512_loadu_ps(reference + c), _mm512_loadu_ps(terms.shifts + c));
-    const __m512 low = _mm512_sub_ps(_mm512_sub_ps(shifted, product), moved);
-    const __m512 slack = _mm512_add_ps(before, moved);
-    const __m512 high = _mm512_add_ps(low, _mm512_add_ps(slack, slack));
-    _mm512_storeu_ps(lower + c, low);
-    _mm512_storeu_ps(upper + c, high);
-    least = _mm512_min_ps(least, high);
-  }
-  return _mm512_reduce_min_ps(least);
-}
-
 MOEX_AVX512 std::int64_t select_at_most_512(const float* lower, std::int64_t count, float limit, std::int32_t* ids) {
   const __m512 limits = _mm512_set1_ps(limit);
   std::int64_t found = 0;
@@ -396,46 +284,18 @@ MOEX_AVX512 void products_avx512(const std::int16_t* const* rows, const std::int
 }  // namespace
 
 const ProductKernels& avx512_vnni_kernels() {
-  static const ProductKernels kernels = {InstructionSet::avx512_vnni,
-                                         centre_half_512,
-                                         centre_float_512,
-                                         round_512,
-
-                                         products_vnni,
-                                         some_products_vnni,
-                                         score_bounds_512,
-                                         select_at_most_512,
-                                         select_within_512,
-                                         any_within_512,
-                                         distance_floors_512,
-                                         to_bytes_512,
-                                         byte_products_vnni,
-                                         few_byte_products_vnni,
-                                         difference_bounds_512,
-                                         add_halves_512,
-                                         true};
+  static const ProductKernels kernels = {
+      InstructionSet::avx512_vnni, centre_half_512,  centre_float_512,   round_512,         products_vnni,
+      some_products_vnni,          score_bounds_512, select_at_most_512, select_within_512, any_within_512,
+      distance_floors_512,         add_halves_512};
   return kernels;
 }
 
 const ProductKernels& avx512_kernels() {
-  static const ProductKernels kernels = {InstructionSet::avx512,
-                                         centre_half_512,
-                                         centre_float_512,
-                                         round_512,
-
-                                         products_avx512,
-                                         avx2_kernels().some_products,
-                                         score_bounds_512,
-                                         select_at_most_512,
-                                         select_within_512,
-                                         any_within_512,
-                                         distance_floors_512,
-                                         to_bytes_512,
-                                         byte_products_any,
-                                         few_byte_products_any,
-                                         difference_bounds_512,
-                                         add_halves_512,
-                                         false};
+  static const ProductKernels kernels = {
+      InstructionSet::avx512,       centre_half_512,  centre_float_512,   round_512,         products_avx512,
+      avx2_kernels().some_products, score_bounds_512, select_at_most_512, select_within_512, any_within_512,
+      distance_floors_512,          add_halves_512};
   return kernels;
 }
 

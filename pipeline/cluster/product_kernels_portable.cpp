@@ -100,33 +100,10 @@ void add_halves_portable(const std::uint16_t* const* rows, const signed char* si
   add_halves_from(rows, signs, count, 0, dimension, sums);
 }
 
-float to_bytes_portable(const float* from, float unit, std::int64_t dimension, std::uint8_t* out) {
-  return to_bytes_any(from, unit, dimension, out);
-}
-
-float difference_bounds_portable(const float* reference, const std::int32_t* products, const DifferenceTerms& terms,
-                                 std::int64_t count, float* lower, float* upper) {
-  return difference_bounds_any(reference, products, terms, count, lower, upper);
-}
-
-constexpr ProductKernels kPortable = {InstructionSet::portable,
-                                      centre_half_portable,
-                                      centre_float_portable,
-                                      round_portable,
-
-                                      products_portable,
-                                      some_products_portable,
-                                      score_bounds_portable,
-                                      select_at_most_portable,
-                                      select_within_portable,
-                                      any_within_portable,
-                                      distance_floors_portable,
-                                      to_bytes_portable,
-                                      byte_products_any,
-                                      few_byte_products_any,
-                                      difference_bounds_portable,
-                                      add_halves_portable,
-                                      true};
+constexpr ProductKernels kPortable = {InstructionSet::portable, centre_half_portable,     centre_float_portable,
+                                      round_portable,           products_portable,        some_products_portable,
+                                      score_bounds_portable,    select_at_most_portable,  select_within_portable,
+                                      any_within_portable,      distance_floors_portable, add_halves_portable};
 
 }  // namespace
 

@@ -16,7 +16,6 @@ constexpr std::size_t kAhead = 4;
 
 TileAssigner::TileAssigner(std::int64_t k, std::int64_t dimension, std::int64_t tile_rows)
     : scratch_(k, dimension, tile_rows),
-      differences_(k),
       row_(static_cast<std::size_t>(dimension)),
       labels_(static_cast<std::size_t>(tile_rows)),
       ids_(static_cast<std::size_t>(k + 2 * kPanelCentroids)),
@@ -26,10 +25,6 @@ std::span<const std::int32_t> TileAssigner::assign(const NearestCentroids& neare
                                                    std::span<const std::int32_t> before, const RowMemory& memory) {
   whole_.clear();
   places_.clear();
-  if (memory.differences.is_on() && !memory.differences.is_reference_pass()) {
-    tell_by_differences(nearest, tile, memory);
-    return std::span(labels_).first(static_cast<std::size_t>(tile.count));
-  }
   if (memory.bounds.is_filled()) {
     find_open(tile, before, memory);
     find_suspects(nearest, tile, memory);
@@ -45,51 +40,6 @@ std::span<const std::int32_t> TileAssigner::assign(const NearestCentroids& neare
   }
   measure_all(nearest, tile, memory);
   return std::span(labels_).first(static_cast<std::size_t>(tile.count));
-}
-
-void TileAssigner::tell_by_differences(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory) {
-  open_.clear();
-  suspects_.clear();
-  ends_.clear();
-  memory.differences.tell(tile.first_local, tile.count, differences_,
-                          [&](std::int64_t local, std::int32_t label, std::span<const std::int32_t> candidates) {
-                            memory.differences.prefetch(local + memory.likely_next);
-                            const std::int64_t i = local - tile.first_local;
-                            labels_[static_cast<std::size_t>(i)] = label;
-                            if (label >= 0) return;
-                            if (memory.rounded.is_filled()) memory.rounded.prefetch(local);
-                            open_.push_back(i);
-                            suspects_.insert(suspects_.end(), candidates.begin(), candidates.end());
-                            ends_.push_back(suspects_.size());
-                          });
-  std::size_t first = 0;
-  for (std::size_t n = 0; n < open_.size(); ++n) {
-    const std::int64_t i = open_[n];
-    const auto candidates = std::span<const std::int32_t>(suspects_).subspan(first, ends_[n] - first);
-    first = ends_[n];
-    labels_[static_cast<std::size_t>(i)] =
-        nearest_of_candidates(nearest, tile, i, rounded_row(nearest, tile, i, memory), candidates, memory);
-  }
-}
-
-// By 16-bit integers, and what they leave in doubt exactly.
-std::int32_t TileAssigner::nearest_of_candidates(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
-                                                 const RoundedRow& row, std::span<const std::int32_t> candidates,
-                                                 const RowMemory& memory) {
-  products_.resize(candidates.size());
-  nearest.products(row, candidates, products_);
-  const auto ranges = std::span(ranges_).first(candidates.size());
-  float best = std::numeric_limits<float>::infinity();
-  for (std::size_t s = 0; s < candidates.size(); ++s) {
-    ranges[s] = nearest.range_of(row, candidates[s], products_[s]);
-    best = std::min(best, ranges[s].upper);
-  }
-  candidates_.clear();
-  for (std::size_t s = 0; s < candidates.size(); ++s) {
-    if (ranges[s].lower <= best) candidates_.push_back(candidates[s]);
-  }
-  if (candidates_.size() == 1) return candidates_.front();
-  return nearest.decide(prepared_row(tile, i, memory.spherical), candidates_, scratch_);
 }
 
 // Rows that have to be read; the others keep their cluster.
@@ -213,7 +163,6 @@ void TileAssigner::measure_all(const NearestCentroids& nearest, const TileView& 
     const std::int32_t label =
         scores.label >= 0 ? scores.label
                           : nearest.decide(prepared_row(tile, i, memory.spherical), scores.candidates, scratch_);
-    if (memory.differences.is_on()) memory.differences.keep_scores(local, scores.lower);
     if (memory.bounds.is_on()) {
       memory.bounds.set_all(local, whole_[n], scores.lower);
       memory.bounds.set_own(local, label, whole_[n], scores.upper[static_cast<std::size_t>(label)]);
@@ -235,9 +184,6 @@ RoundedRow TileAssigner::rounded_row(const NearestCentroids& nearest, const Tile
     MOEX_ASSERT(finite, "a finite row has no finite length");
   }
   if (memory.rounded.is_on()) memory.rounded.row(local) = row;
-  if (memory.differences.is_on() && !memory.differences.has_bytes()) {
-    memory.differences.keep_bytes(local, row, scratch_);
-  }
   return row;
 }
 

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "cluster/bound_table.h"
-#include "cluster/difference_table.h"
 #include "cluster/nearest.h"
 #include "cluster/rounded_rows.h"
 #include "cluster/tile_pass.h"
@@ -17,7 +16,6 @@ namespace moextract::cluster {
 struct RowMemory {
   BoundTable& bounds;
   RoundedRows& rounded;
-  DifferenceTable& differences;
   bool spherical = false;
   std::int64_t likely_next = 0;  ///< rows between a tile and the one that its worker is likely to be given next
 };
@@ -46,10 +44,6 @@ class TileAssigner {
     std::size_t next;  // the first suspect that is not measured yet
   };
 
-  void tell_by_differences(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory);
-  std::int32_t nearest_of_candidates(const NearestCentroids& nearest, const TileView& tile, std::int64_t i,
-                                     const RoundedRow& row, std::span<const std::int32_t> candidates,
-                                     const RowMemory& memory);
   void find_open(const TileView& tile, std::span<const std::int32_t> before, const RowMemory& memory);
   void find_suspects(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory);
   void measure_suspects(const NearestCentroids& nearest, const TileView& tile, const RowMemory& memory);
@@ -64,7 +58,6 @@ class TileAssigner {
                          const RowMemory& memory);
 
   NearestScratch scratch_;
-  DifferenceScratch differences_;
   std::vector<float> row_;
   std::vector<std::int32_t> labels_, ids_, candidates_;
   std::vector<ScoreRange> ranges_;
@@ -73,8 +66,7 @@ class TileAssigner {
   std::vector<Pending> pending_;                   // rows that some centroids are measured for
   std::vector<std::int32_t> suspects_, products_;  // of all of them, and their products with the rows
   std::vector<std::int64_t> open_, places_;  // in the tile: rows not cleared; rows that all centroids are measured for
-  std::vector<std::size_t> ends_;  // at open_, where differences tell labels: of their candidates in suspects_
-  std::vector<RoundedRow> whole_;  // at places_
+  std::vector<RoundedRow> whole_;            // at places_
 };
 
 }  // namespace moextract::cluster

@@ -45,10 +45,8 @@ void describe_kmeans(config::Section section, cluster::KMeansParams& p) {
       .at_least(0);
   section.add("init_rounds", &p.init_rounds, "Rounds in which the parallel start draws candidates").at_least(1);
   section
-      .add(
-          "bounds_bytes", &p.bounds_bytes,
-          "Most memory for distance bounds (of few clusters: for rows as bytes and their scores), which spare work and "
-          "change no result; 0: none")
+      .add("bounds_bytes", &p.bounds_bytes,
+           "Most memory for distance bounds, which spare work and change no result; 0: none")
       .at_least(0)
       .in("bytes")
       .runtime_only();
