@@ -13,7 +13,9 @@
 
 #include "core/error.h"
 #include "model/vit.h"
+#include "moe/elimination.h"
 #include "moe/expert_mlp.h"
+#include "moe/expert_weights.h"
 #include "moe/fitted_layer.h"
 #include "moe/gather_tensors.h"
 #include "moe/index_tensor.h"
@@ -259,14 +261,24 @@ class Fitter {
     return tensors;
   }
 
-  /// Expected squared output error of a routed token, by its weight, of the layer that `spec` describes.
+  /// Expected squared output error of a token, by its weight, of the layer that `spec` describes. Prefix tokens count:
+  /// with one output matrix they pull at it.
   double output_error_of(const moe::FittedLayerSpec& spec, const LayerMoments& moments, const at::Tensor& w) const {
     model::TensorMap tensors = dense_mlp(spec.layer);
-    const std::vector<double> shares = moe::fit_layer(spec, moments.experts, tensors);
+    moe::fit_layer(spec, moments.experts, tensors);
+    const std::string prefix = model::mlp_prefix(spec.layer);
+    std::vector<at::Tensor> outputs;
+    if (tensors.contains(prefix + "router.weight")) {
+      for (const moe::ExpertWeights& expert : moe::load_expert_weights(spec.layer, tensors))
+        outputs.push_back(expert.fc2_weight);
+    } else {
+      outputs.push_back(tensors.at(prefix + "fc2.weight"));
+    }
+    const moe::ExpertSets sets = moe::expert_sets(spec, vit_.hidden);
     double error = 0, weight = 0;
-    for (std::size_t e = 0; e < shares.size(); ++e) {
+    for (std::size_t e = 0; e < outputs.size(); ++e) {
       const moe::SecondMoments& m = moments.experts[e];
-      error += m.weight * shares[e] * (at::mm(w, m.covariance) * w).sum().item<double>();
+      error += m.weight * moe::output_error(w, m.covariance, sets.neurons[e], outputs[e].to(at::kDouble));
       weight += m.weight;
     }
     return weight > 0 ? error / weight : 0.0;
