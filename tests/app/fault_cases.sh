@@ -315,7 +315,7 @@ case $case_name in
     says "interrupted \(the end of the job's time is near\)"
     SLURM_JOB_END_TIME=$(($(date +%s) + 121)) expect 75 "$program" run "$config" "${long[@]}"
     says "interrupted \(the end of the job's time is near\)"
-    SLURM_JOB_END_TIME=$(($(date +%s) + 100000)) expect 0 "$program" run "$config"
+    FAULT_RUN=$work/short SLURM_JOB_END_TIME=$(($(date +%s) + 100000)) expect 0 "$program" run "$config"
     ;;
   two_processes)
     FAULT_RUN=$work/other "$program" run "$config" >"$work/log2" 2>&1 &
