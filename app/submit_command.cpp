@@ -272,7 +272,7 @@ std::string job_text(const fs::path& run_folder) {
   if (active.empty())
     return fmt::format("job {}: no longer in the queue; moextract logs shows what it said", ids.back());
   std::string text;
-  for (const slurm::QueuedJob& job : active) text += (text.empty() ? "" : "\n") + text_of(job);
+  for (const slurm::QueuedJob& job : active) text += fmt::format("{}{}", text.empty() ? "" : "\n", text_of(job));
   return text;
 }
 

@@ -64,13 +64,13 @@ const ProductKernels& kernels_for(InstructionSet set) {
 const ProductKernels& kernels() {
   const int wanted = chosen.load();
   if (wanted >= 0) return kernels_for(static_cast<InstructionSet>(wanted));
-  static const ProductKernels& best = [&]() -> const ProductKernels& {
+  static const ProductKernels* const best = [] {
     for (const InstructionSet set : {InstructionSet::avx512_vnni, InstructionSet::avx512, InstructionSet::avx2}) {
-      if (is_supported(set)) return kernels_for(set);
+      if (is_supported(set)) return &kernels_for(set);
     }
-    return portable_kernels();
+    return &portable_kernels();
   }();
-  return best;
+  return *best;
 }
 
 void choose_instruction_set(InstructionSet set) {

@@ -20,12 +20,12 @@ const at::Tensor& get(const model::TensorMap& tensors, const std::string& name) 
 
 std::vector<ExpertWeights> load_expert_weights(std::int64_t layer, const model::TensorMap& tensors) {
   const std::string prefix = model::mlp_prefix(layer);
-  const at::Tensor& fc1_weight = get(tensors, prefix + "fc1.weight");
-  const at::Tensor& fc1_bias = get(tensors, prefix + "fc1.bias");
+  const at::Tensor fc1_weight = get(tensors, prefix + "fc1.weight");
+  const at::Tensor fc1_bias = get(tensors, prefix + "fc1.bias");
   const auto own_fc2 = tensors.find(prefix + "experts.fc2.weight");
   const bool has_own_fc2 = own_fc2 != tensors.end();
-  const at::Tensor& fc2_weight = has_own_fc2 ? own_fc2->second : get(tensors, prefix + "fc2.weight");
-  const at::Tensor& fc2_bias = get(tensors, prefix + "fc2.bias");
+  const at::Tensor fc2_weight = has_own_fc2 ? own_fc2->second : get(tensors, prefix + "fc2.weight");
+  const at::Tensor fc2_bias = get(tensors, prefix + "fc2.bias");
   const at::Tensor offsets = get(tensors, prefix + "experts.offsets").cpu().to(at::kLong).contiguous();
   const std::int64_t* offset = offsets.const_data_ptr<std::int64_t>();
   const auto rows = tensors.find(prefix + "experts.rows");
@@ -46,7 +46,7 @@ std::vector<ExpertWeights> load_expert_weights(std::int64_t layer, const model::
       expert.fc2_weight = fc2_weight.narrow(1, first, count).contiguous();
     }
     if (left != tensors.end()) {
-      const at::Tensor& right = get(tensors, prefix + "experts.low_rank.right");
+      const at::Tensor right = get(tensors, prefix + "experts.low_rank.right");
       expert.fc2_weight = expert.fc2_weight + at::mm(left->second.select(0, e), right.narrow(1, first, count));
     }
     expert.fc2_bias = fc2_bias.dim() == 2 ? fc2_bias.select(0, e) : fc2_bias;
