@@ -118,6 +118,14 @@ bool ArtefactLock::is_gone(const LockHolder& holder) {
   return start_of(holder.pid) != holder.started || is_zombie(holder.pid);
 }
 
+void ArtefactLock::clear_away(const fs::path& file) noexcept {
+  try {
+    const std::optional<LockHolder> left = holder(file);
+    if (left && !left->host.empty() && is_gone(*left)) fs::remove(file);
+  } catch (...) {  // a lock that stays is in nobody's way
+  }
+}
+
 bool ArtefactLock::try_create(const fs::path& file) const {
   const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) {

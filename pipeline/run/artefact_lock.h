@@ -54,6 +54,9 @@ class ArtefactLock {
   static std::optional<LockHolder> holder(const std::filesystem::path& file);
   /// Whether the holder is known to be dead: a process of this host that is gone.
   static bool is_gone(const LockHolder& holder);
+  /// Removes the lock of a finished artefact whose maker died between finishing it and letting go. Who takes it over in
+  /// the same moment finds the artefact done, and loses nothing with the file. Never fails.
+  static void clear_away(const std::filesystem::path& file) noexcept;
   static LockHolder this_process();
 
  private:

@@ -72,6 +72,7 @@ std::vector<StageOutcome> StageGraph::execute(const std::vector<std::string>& wa
   for (const std::size_t index : closure(wanted)) {
     const StageNode& node = nodes_[index];
     if (std::optional<double> seconds = find(node, context)) {
+      if (comm.is_root()) ArtefactLock::clear_away(lock_path(store_.folder(node.spec)));
       context.log->info("{}: already there ({})", node.id, store_.folder(node.spec).string());
       outcomes.push_back({node.id, true, *seconds});
       continue;

@@ -1,6 +1,8 @@
 // Running stages: order, reuse, damage, errors of one rank, requests to stop.
 #include "run/stage_graph.h"
 
+#include <fmt/format.h>
+
 #include <atomic>
 
 #include "comm/backends.h"
@@ -66,6 +68,24 @@ TEST_F(GraphTest, FindsWhatIsThere) {
   order_.clear();
   run(1, {"a", "b", "c", "d"});
   EXPECT_EQ(order_, "");
+}
+
+TEST_F(GraphTest, ClearsAwayTheLockOfAMakerThatDiedAfterItsWork) {
+  run(1, {"a", "d"});
+  const fs::path left = lock_path(graph().folder("a")), held = lock_path(graph().folder("d"));
+  const auto write_lock = [](const fs::path& file, std::uint64_t started) {
+    const LockHolder me = ArtefactLock::this_process();
+    write_file_atomically(
+        file, fmt::format(R"({{"host":"{}","job":"","token":"t","pid":{},"started":{},"pid_space":{}}})", me.host,
+                          me.pid, started, me.pid_space));
+  };
+  write_lock(left, ArtefactLock::this_process().started - 1);  // the number of a process that is gone
+  write_lock(held, ArtefactLock::this_process().started);
+  order_.clear();
+  run(2, {"a", "d"});
+  EXPECT_EQ(order_, "") << "nothing is made again";
+  EXPECT_FALSE(fs::exists(left));
+  EXPECT_TRUE(fs::exists(held)) << "a living process may hold it";
 }
 
 TEST_F(GraphTest, MakesADamagedArtefactAgainAndSaysWhy) {
