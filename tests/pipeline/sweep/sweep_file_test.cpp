@@ -1,6 +1,8 @@
 // Reading sweep files and expanding them.
 #include "sweep/sweep_file.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <set>
 
@@ -91,8 +93,8 @@ TEST_F(SweepFileTest, ValuesAreAsSetTakesThem) {
   fs::create_directories(root_);
   const SweepFile file =
       read("base: b.yaml\ngrid:\n  model.weights: [a.safetensors, \"b c\"]\n  tune.target: [null, 0.5]\n");
-  EXPECT_EQ(file.grid[0].values,
-            (std::vector<std::string>{(root_ / "a.safetensors").string(), "\"" + (root_ / "b c").string() + "\""}))
+  EXPECT_EQ(file.grid[0].values, (std::vector<std::string>{(root_ / "a.safetensors").string(),
+                                                           fmt::format("\"{}\"", (root_ / "b c").string())}))
       << "paths count from the sweep file's folder";
   EXPECT_EQ(file.grid[1].values, (std::vector<std::string>{"null", "0.5"}));
 }
