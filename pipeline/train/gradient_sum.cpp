@@ -87,14 +87,13 @@ void GradientSum::all_reduce(comm::Communicator& comm) {
   at::Tensor(here).copy_(travelling);
 }
 
-at::Tensor GradientSum::values() const {
-  return sums_.narrow(0, 0, length_).to(at::kDouble).div_(kUnits).to(at::kFloat);
+at::Tensor GradientSum::values(std::int64_t offset, std::int64_t count) const {
+  return sums_.narrow(0, offset, count).to(at::kDouble).div_(kUnits).to(at::kFloat);
 }
 
 void GradientSum::read(std::int64_t offset, std::span<float> values) const {
   if (by_tensors()) {
-    const auto count = static_cast<std::int64_t>(values.size());
-    const at::Tensor found = sums_.narrow(0, offset, count).to(at::kDouble).div_(kUnits).to(at::kFloat).cpu();
+    const at::Tensor found = this->values(offset, static_cast<std::int64_t>(values.size())).cpu();
     std::copy_n(found.const_data_ptr<float>(), values.size(), values.begin());
     return;
   }

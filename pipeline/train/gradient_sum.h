@@ -50,12 +50,13 @@ class GradientSum {
   void all_reduce(comm::Communicator& comm);
 
   /// The sums as float32 (one rounding), [length], where they are.
-  at::Tensor values() const;
+  at::Tensor values() const { return values(0, length_); }
   /// The same, in host memory.
   void read(std::int64_t offset, std::span<float> values) const;
   std::int64_t scalar(std::int64_t index) const { return scalars_[static_cast<std::size_t>(index)]; }
 
  private:
+  at::Tensor values(std::int64_t offset, std::int64_t count) const;
   /// Computed with tensor operations; on the CPU plain loops are quicker and take no thread of LibTorch's own.
   bool by_tensors() const { return place_.as_device_memory || place_.by_tensors; }
   std::int64_t* data() const { return sums_.data_ptr<std::int64_t>(); }
