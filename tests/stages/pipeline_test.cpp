@@ -21,10 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-json read_json(const fs::path& path) {
-  return json::parse(read_text_file(path));
-}
-
 const std::vector<std::string> kFitted{
     "assemble.method=least_squares", "assemble.storage=own_output", "cluster.tap=x",
     "model.short_last_block=true",   "moments.micro_batch=4",       "finetune.steps=2"};

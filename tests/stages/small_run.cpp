@@ -5,8 +5,10 @@
 
 #include <fstream>
 #include <mutex>
+#include <nlohmann/json.hpp>
 
 #include "comm/backends.h"
+#include "core/file.h"
 #include "core/hash.h"
 #include "core/random.h"
 #include "model/vit.h"
@@ -121,6 +123,10 @@ std::map<std::string, fs::path> run_stages(const RunConfig& config, int ranks, i
     for (const run::StageNode& node : pipeline.graph().nodes()) folders[node.id] = pipeline.graph().folder(node.id);
   });
   return folders;
+}
+
+nlohmann::json read_json(const fs::path& path) {
+  return nlohmann::json::parse(read_text_file(path));
 }
 
 std::map<std::string, std::string> content(const fs::path& artefact) {

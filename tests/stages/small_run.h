@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ class SmallRun {
 /// artefact folder.
 std::map<std::string, std::filesystem::path> run_stages(const RunConfig& config, int ranks, int threads,
                                                         const std::vector<std::string>& wanted = {"run"});
+
+nlohmann::json read_json(const std::filesystem::path& path);
 
 /// Hash of every data file of an artefact but measured times and the record of how it came to be.
 std::map<std::string, std::string> content(const std::filesystem::path& artefact);

@@ -7,6 +7,7 @@
 #include "cluster/kmeans.h"
 #include "cluster/product_kernels.h"
 #include "cluster_cases.h"
+#include "weighted_rows.h"
 
 namespace moextract::cluster {
 namespace {
@@ -73,22 +74,6 @@ TEST(KMeansOptions, ParallelFallsBackWhereRowsAreFew) {
   expect_mentions(message_of_error(ExitCode::input, [&] { fit_rows(rows, {.k = 6, .init_sample = 6}); }),
                   "only 5 different rows");
 }
-
-class WeightedRows : public MemoryRows {
- public:
-  WeightedRows(std::vector<std::uint16_t> bits, std::int64_t dimension, std::vector<std::uint32_t> weights)
-      : MemoryRows(std::move(bits), dimension, 0, 64), weights_(std::move(weights)) {}
-  void for_each_block(const std::function<void(const RowBlock&)>& visit) const override {
-    MemoryRows::for_each_block([&](const RowBlock& block) {
-      RowBlock weighted = block;
-      weighted.weights = std::span(weights_).subspan(block.first_local, block.count);
-      visit(weighted);
-    });
-  }
-
- private:
-  std::vector<std::uint32_t> weights_;
-};
 
 TEST(KMeansOptions, AWeightIsARepetition) {
   const Rows rows = blobs(300, 7, 5, 2, 93);

@@ -9,6 +9,7 @@
 #include "cluster/centroid_grid.h"
 #include "cluster/distances.h"
 #include "tests/pipeline/cluster/cluster_cases.h"
+#include "tests/pipeline/cluster/weighted_rows.h"
 
 namespace moextract::cluster {
 namespace {
@@ -129,22 +130,6 @@ TEST(TensorPass, GivesThemForBalancedClusters) {
   expect_the_processors_bits(blobs(500, 8, 3, 2, 87), {.k = 6, .max_iterations = 8, .seed = 4, .balance = 0.1});
 }
 
-class WeightedRows : public MemoryRows {
- public:
-  WeightedRows(const Rows& rows, std::vector<std::uint32_t> weights)
-      : MemoryRows(rows.bits, rows.dimension, 0, 64), weights_(std::move(weights)) {}
-  void for_each_block(const std::function<void(const RowBlock&)>& visit) const override {
-    MemoryRows::for_each_block([&](const RowBlock& block) {
-      RowBlock weighted = block;
-      weighted.weights = std::span(weights_).subspan(block.first_local, block.count);
-      visit(weighted);
-    });
-  }
-
- private:
-  std::vector<std::uint32_t> weights_;
-};
-
 TEST(TensorPass, HeedsWeights) {
   for (const float scale : {1.0f, 500.0f}) {  // the second needs two words a sum
     std::vector<float> values = blobs(300, 7, 5, 2, 88).values();
@@ -152,7 +137,7 @@ TEST(TensorPass, HeedsWeights) {
     const Rows rows = rows_of(values, 7);
     std::vector<std::uint32_t> weights;
     for (std::int64_t i = 0; i < rows.count; ++i) weights.push_back(i % 9 == 0 ? kMostWeight : i % 4);
-    const WeightedRows source(rows, weights);
+    const WeightedRows source(rows.bits, rows.dimension, weights);
     const auto comm = comm::make_self();
     Workers workers(2);
     for (const bool spherical : {false, true}) {
