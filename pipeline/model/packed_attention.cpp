@@ -13,10 +13,10 @@ namespace {
 /// Queries at a time: a multiple of what the kernels hold in registers. Their scores take 24 KB for 197 tokens.
 constexpr std::int64_t kBlock = 30;
 
-/// Of a thread: one head's keys and values, its values by dimension, the scores of a block.
+/// Of a thread: one head's keys and values, the scores of a block.
 struct Scratch {
   PackedLinear keys, values;
-  std::vector<float> transposed, scores;
+  std::vector<float> scores;
   std::vector<const float*> rows;
 };
 
@@ -30,8 +30,7 @@ class Head {
  public:
   Head(const AttentionShape& shape, const AttentionInput& input, Precision precision, Scratch& scratch)
       : shape_(shape), input_(input), precision_(precision), scratch_(scratch) {
-    grow(scratch.transposed, shape.head_width * shape.tokens);
-    grow(scratch.rows, std::max(shape.tokens, shape.head_width));
+    grow(scratch.rows, shape.tokens);
   }
 
   /// Lays out the keys and values of a head.
@@ -40,16 +39,8 @@ class Head {
     const float* key = input_.k + image * tokens * input_.k_row + head * width;
     for (std::int64_t t = 0; t < tokens; ++t) scratch_.rows[static_cast<std::size_t>(t)] = key + t * input_.k_row;
     scratch_.keys.pack(scratch_.rows.data(), tokens, width, nullptr, precision_);
-    const float* value = input_.v + image * tokens * input_.v_row + head * width;
-    for (std::int64_t t = 0; t < tokens; ++t, value += input_.v_row) {
-      for (std::int64_t i = 0; i < width; ++i) {
-        scratch_.transposed[static_cast<std::size_t>(i * tokens + t)] = value[i];
-      }
-    }
-    for (std::int64_t i = 0; i < width; ++i) {
-      scratch_.rows[static_cast<std::size_t>(i)] = scratch_.transposed.data() + i * tokens;
-    }
-    scratch_.values.pack(scratch_.rows.data(), width, tokens, nullptr, precision_);
+    scratch_.values.pack_transposed(input_.v + image * tokens * input_.v_row + head * width, input_.v_row, width,
+                                    tokens, precision_);
     grow(scratch_.scores, kBlock * scratch_.keys.padded_out());
   }
 

@@ -42,6 +42,10 @@ struct PackedKernels {
   /// has a step that is not a number.
   void (*quantise)(const float* const* x, std::int64_t rows, std::int64_t n, std::int16_t* q, std::int64_t q_row,
                    float* step);
+  /// The same of the columns of x [rows, columns], rows `x_row` apart: q is laid out as PackedProduct16's panels, of
+  /// `columns` outputs and `rows` inputs, step [columns]. The same bits as of rows.
+  void (*quantise_columns)(const float* x, std::int64_t x_row, std::int64_t rows, std::int64_t columns, std::int16_t* q,
+                           float* step);
   /// y = the nearest bfloat16s, as float32; ties to even.
   void (*round_bfloat16)(const float* x, std::int64_t n, float* y);
   /// y = (x - mean) / sqrt(variance + eps) weight + bias over n values; y may be x.

@@ -61,21 +61,25 @@ PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, boo
   pack(row.data(), rows.size(0), rows.size(1), bias.defined() ? values.const_data_ptr<float>() : nullptr, precision);
 }
 
+void PackedLinear::make_room(std::int64_t out, std::int64_t in, Precision precision) {
+  if (in == in_ && out == out_ && precision == precision_ && !bias_.empty()) return;  // the padding is zero already
+  const std::int64_t panels = (out + kPanelWidth - 1) / kPanelWidth, pairs = (in + 1) / 2;
+  const bool integers = precision == Precision::int16;
+  MOEX_ASSERT(!integers || in <= 32768, "rows this long are not covered by the step's rounding allowance");
+  panels_.assign(static_cast<std::size_t>(integers ? 0 : panels * in * kPanelWidth), 0.0f);
+  panels16_.assign(static_cast<std::size_t>(integers ? panels * pairs * kPanelWidth * 2 : 0), 0);
+  step_.assign(static_cast<std::size_t>(integers ? panels * kPanelWidth : 0), 0.0f);
+  bias_.assign(static_cast<std::size_t>(panels * kPanelWidth), 0.0f);
+  in_ = in, out_ = out, precision_ = precision;
+}
+
 void PackedLinear::pack(const float* const* rows, std::int64_t out, std::int64_t in, const float* bias,
                         Precision precision) {
-  const std::int64_t panels = (out + kPanelWidth - 1) / kPanelWidth, pairs = (in + 1) / 2;
-  if (in != in_ || out != out_ || precision != precision_ || bias_.empty()) {  // else the padding is zero already
-    const bool integers = precision == Precision::int16;
-    panels_.assign(static_cast<std::size_t>(integers ? 0 : panels * in * kPanelWidth), 0.0f);
-    panels16_.assign(static_cast<std::size_t>(integers ? panels * pairs * kPanelWidth * 2 : 0), 0);
-    step_.assign(static_cast<std::size_t>(integers ? panels * kPanelWidth : 0), 0.0f);
-    bias_.assign(static_cast<std::size_t>(panels * kPanelWidth), 0.0f);
-    in_ = in, out_ = out, precision_ = precision;
-  }
+  const std::int64_t pairs = (in + 1) / 2;
+  make_room(out, in, precision);
   if (bias != nullptr) std::copy_n(bias, out, bias_.begin());
   const PackedKernels& run = kernels();
   if (precision == Precision::int16) {
-    MOEX_ASSERT(in <= 32768, "rows this long are not covered by the step's rounding allowance");
     static thread_local std::vector<std::int16_t> quantised;
     grow(quantised, kPanelWidth * 2 * pairs);
     for (std::int64_t first = 0; first < out; first += kPanelWidth) {
@@ -100,6 +104,27 @@ void PackedLinear::pack(const float* const* rows, std::int64_t out, std::int64_t
     }
     float* column = panels_.data() + (o / kPanelWidth * in) * kPanelWidth + o % kPanelWidth;
     for (std::int64_t i = 0; i < in; ++i) column[i * kPanelWidth] = values[i];
+  }
+}
+
+void PackedLinear::pack_transposed(const float* columns, std::int64_t row, std::int64_t out, std::int64_t in,
+                                   Precision precision) {
+  make_room(out, in, precision);
+  if (precision == Precision::int16) {
+    kernels().quantise_columns(columns, row, in, out, panels16_.data(), step_.data());
+    return;
+  }
+  for (std::int64_t first = 0; first < out; first += kPanelWidth) {
+    const std::int64_t count = std::min<std::int64_t>(kPanelWidth, out - first);
+    float* panel = panels_.data() + first * in;
+    for (std::int64_t i = 0; i < in; ++i, panel += kPanelWidth) {
+      const float* values = columns + i * row + first;
+      if (precision == Precision::bfloat16) {
+        kernels().round_bfloat16(values, count, panel);
+      } else {
+        std::copy_n(values, count, panel);
+      }
+    }
   }
 }
 

@@ -24,6 +24,8 @@ class PackedLinear {
   PackedLinear(const at::Tensor& weight, const at::Tensor& bias, bool gelu, Precision precision = Precision::float32);
   /// The same from rows W[o][0 .. in), o < out; bias [out] or null. Room is kept from one call to the next.
   void pack(const float* const* rows, std::int64_t out, std::int64_t in, const float* bias, Precision precision);
+  /// The same, without a bias, from the transposed matrix: W[o][i] = columns[i * row + o]. The same bits.
+  void pack_transposed(const float* columns, std::int64_t row, std::int64_t out, std::int64_t in, Precision precision);
   std::int64_t in() const { return in_; }
   std::int64_t out() const { return out_; }
   /// y[i][0..out) from x[i][0..in) for i < n, n <= kMostRows. With `pad`, y[i] has room for `padded_out()` values, and
@@ -36,6 +38,8 @@ class PackedLinear {
   std::int64_t padded_out() const { return static_cast<std::int64_t>(bias_.size()); }
 
  private:
+  void make_room(std::int64_t out, std::int64_t in, Precision precision);
+
   std::vector<float> panels_;           // float32 and bfloat16
   std::vector<std::int16_t> panels16_;  // int16
   std::vector<float> step_, bias_;

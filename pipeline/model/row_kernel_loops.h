@@ -98,62 +98,139 @@ inline Quantum quantum_of(float most, float square, std::int64_t n) {
   return {inverse, 1.0f / inverse};
 }
 
-/// R rows at a time: a row alone waits for its own sums.
+/// The last values of a row, filled up with zeros.
+struct RowEnd {
+  float values[kPanelWidth] = {};
+  RowEnd(const float* row, std::int64_t whole, std::int64_t n) {
+    __builtin_memcpy(values, row + whole, static_cast<std::size_t>(n - whole) * sizeof(float));
+  }
+};
+
+/// Largest magnitudes and sums of squares of R rows by lane, to largest[r] and squares[r]: a row alone would wait for
+/// its own sums.
 template <typename Vec, int R>
-inline __attribute__((always_inline)) void quantise_together(const float* const* x, std::int64_t n, std::int16_t* q,
-                                                             std::int64_t q_row, float* step) {
+inline __attribute__((always_inline)) void survey_rows(const float* const* x, std::int64_t n, Lanes<Vec>* largest,
+                                                       Lanes<Vec>* squares) {
   using All = Lanes<Vec>;
   const std::int64_t whole = n / kPanelWidth * kPanelWidth;
-  All largest[R], squares[R];
-  for (int r = 0; r < R; ++r) largest[r] = squares[r] = All::all(0.0f);
+  All most[R], square[R];
+  for (int r = 0; r < R; ++r) most[r] = square[r] = All::all(0.0f);
   const auto take = [&](int r, const float* from) {
     const All lanes = All::load(from);
     for (int v = 0; v < All::kVectors; ++v) {
-      largest[r].v[v] = Vec::max(largest[r].v[v], Vec::abs(lanes.v[v]));
-      squares[r].v[v] = Vec::fma(lanes.v[v], lanes.v[v], squares[r].v[v]);
+      most[r].v[v] = Vec::max(most[r].v[v], Vec::abs(lanes.v[v]));
+      square[r].v[v] = Vec::fma(lanes.v[v], lanes.v[v], square[r].v[v]);
     }
-  };
-  const auto put = [](const float* from, Vec factor, std::int16_t* to) {
-    const All lanes = All::load(from);
-    for (int v = 0; v < All::kVectors; ++v) Vec::mul(lanes.v[v], factor).store16(to + v * Vec::kWidth);
   };
   for (std::int64_t i = 0; i < whole; i += kPanelWidth) {
     for (int r = 0; r < R; ++r) take(r, x[r] + i);
   }
-  float last[R][kPanelWidth] = {};
   if (whole < n) {
-    for (int r = 0; r < R; ++r) {
-      __builtin_memcpy(last[r], x[r] + whole, static_cast<std::size_t>(n - whole) * sizeof(float));
-      take(r, last[r]);
-    }
+    for (int r = 0; r < R; ++r) take(r, RowEnd(x[r], whole, n).values);
   }
-  Vec factor[R];
   for (int r = 0; r < R; ++r) {
-    const Quantum quantum = quantum_of(largest[r].largest(), squares[r].sum(), n);
-    factor[r] = Vec::all(quantum.inverse);
-    step[r] = quantum.step;
-  }
-  for (std::int64_t i = 0; i < whole; i += kPanelWidth) {
-    for (int r = 0; r < R; ++r) put(x[r] + i, factor[r], q + r * q_row + i);
-  }
-  if (whole < n) {
-    for (int r = 0; r < R; ++r) {
-      std::int16_t rest[kPanelWidth];
-      put(last[r], factor[r], rest);
-      for (std::int64_t j = 0; j < (n - whole) + (n - whole) % 2; ++j) q[r * q_row + whole + j] = rest[j];
-    }
+    largest[r] = most[r];
+    squares[r] = square[r];
   }
 }
 
+/// x times `factor`, rounded; up to an even number of values.
+template <typename Vec>
+inline __attribute__((always_inline)) void round_row(const float* x, std::int64_t n, float factor, std::int16_t* q) {
+  using All = Lanes<Vec>;
+  const std::int64_t whole = n / kPanelWidth * kPanelWidth;
+  const Vec by = Vec::all(factor);
+  const auto put = [&](const float* from, std::int16_t* to) {
+    const All lanes = All::load(from);
+    for (int v = 0; v < All::kVectors; ++v) Vec::mul(lanes.v[v], by).store16(to + v * Vec::kWidth);
+  };
+  for (std::int64_t i = 0; i < whole; i += kPanelWidth) put(x + i, q + i);
+  if (whole < n) {
+    std::int16_t rest[kPanelWidth];
+    put(RowEnd(x, whole, n).values, rest);
+    for (std::int64_t j = 0; j < (n - whole) + (n - whole) % 2; ++j) q[whole + j] = rest[j];
+  }
+}
+
+/// Eight rows at a time, in three loops: what one waits for at its end, another's arithmetic covers.
 template <typename Vec>
 void quantise(const float* const* x, std::int64_t rows, std::int64_t n, std::int16_t* q, std::int64_t q_row,
               float* step) {
-  constexpr int kTogether = Vec::kWidth >= 16 ? 4 : 2;
-  std::int64_t i = 0;
-  for (; i + kTogether <= rows; i += kTogether) {
-    quantise_together<Vec, kTogether>(x + i, n, q + i * q_row, q_row, step + i);
+  constexpr int kTogether = Vec::kWidth >= 16 ? 4 : 2, kGroup = 8;
+  for (std::int64_t first = 0; first < rows; first += kGroup) {
+    const int count = static_cast<int>(rows - first < kGroup ? rows - first : kGroup);
+    Lanes<Vec> largest[kGroup], squares[kGroup];
+    int r = 0;
+    for (; r + kTogether <= count; r += kTogether) {
+      survey_rows<Vec, kTogether>(x + first + r, n, largest + r, squares + r);
+    }
+    for (; r < count; ++r) survey_rows<Vec, 1>(x + first + r, n, largest + r, squares + r);
+    float factor[kGroup];
+    for (r = 0; r < count; ++r) {
+      const Quantum quantum = quantum_of(largest[r].largest(), squares[r].sum(), n);
+      factor[r] = quantum.inverse;
+      step[first + r] = quantum.step;
+    }
+    for (r = 0; r < count; ++r) round_row<Vec>(x[first + r], n, factor[r], q + (first + r) * q_row);
   }
-  for (; i < rows; ++i) quantise_together<Vec, 1>(x + i, n, q + i * q_row, q_row, step + i);
+}
+
+/// Sixteen columns at a time, side by side in the vectors: the partial sums of each column are those of a row.
+template <typename Vec>
+void quantise_columns(const float* x, std::int64_t x_row, std::int64_t rows, std::int64_t columns, std::int16_t* q,
+                      float* step) {
+  using All = Lanes<Vec>;
+  const std::int64_t pairs = (rows + 1) / 2;
+  for (std::int64_t first = 0; first < columns; first += kPanelWidth, q += pairs * kPanelWidth * 2) {
+    const std::int64_t count = columns - first < kPanelWidth ? columns - first : kPanelWidth;
+    const auto load = [&](std::int64_t row) {
+      const float* from = x + row * x_row + first;
+      if (count == kPanelWidth) return All::load(from);
+      float some[kPanelWidth] = {};
+      __builtin_memcpy(some, from, static_cast<std::size_t>(count) * sizeof(float));
+      return All::load(some);
+    };
+    All largest = All::all(0.0f), squares[kPanelWidth];
+    for (All& partial : squares) partial = All::all(0.0f);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const All lanes = load(row);
+      All& partial = squares[row % kPanelWidth];
+      for (int v = 0; v < All::kVectors; ++v) {
+        largest.v[v] = Vec::max(largest.v[v], Vec::abs(lanes.v[v]));
+        partial.v[v] = Vec::fma(lanes.v[v], lanes.v[v], partial.v[v]);
+      }
+    }
+    for (int half = kPanelWidth / 2; half > 0; half /= 2) {  // the order of Lanes::sum
+      for (int p = 0; p < half; ++p) {
+        for (int v = 0; v < All::kVectors; ++v) {
+          squares[p].v[v] = Vec::add(squares[p].v[v], squares[p + half].v[v]);
+        }
+      }
+    }
+    float most[kPanelWidth], square[kPanelWidth], inverse[kPanelWidth] = {};
+    largest.store(most);
+    squares[0].store(square);
+    for (std::int64_t c = 0; c < count; ++c) {
+      const Quantum quantum = quantum_of(most[c], square[c], rows);
+      inverse[c] = quantum.inverse;
+      step[first + c] = quantum.step;
+    }
+    const All factor = All::load(inverse);
+    for (std::int64_t pair = 0; pair < pairs; ++pair) {
+      std::int16_t even[kPanelWidth], odd[kPanelWidth] = {};
+      const auto put = [&](std::int64_t row, std::int16_t* to) {
+        const All lanes = load(row);
+        for (int v = 0; v < All::kVectors; ++v) Vec::mul(lanes.v[v], factor.v[v]).store16(to + v * Vec::kWidth);
+      };
+      put(2 * pair, even);
+      if (2 * pair + 1 < rows) put(2 * pair + 1, odd);
+      std::int16_t* panel = q + pair * kPanelWidth * 2;
+      for (int c = 0; c < kPanelWidth; ++c) {
+        panel[2 * c] = even[c];
+        panel[2 * c + 1] = odd[c];
+      }
+    }
+  }
 }
 
 template <typename Vec>
@@ -238,7 +315,7 @@ float exponentials(float* x, std::int64_t n, float scale) {
 
 template <typename Vec, int R, int P, int R16, int P16>
 constexpr PackedKernels kernels_of() {
-  return {&multiply<Vec, R, P>, &multiply16<Vec, R16, P16>, &quantise<Vec>,
+  return {&multiply<Vec, R, P>, &multiply16<Vec, R16, P16>, &quantise<Vec>,    &quantise_columns<Vec>,
           &round_bfloat16<Vec>, &layer_norm<Vec>,           &exponentials<Vec>};
 }
 
