@@ -185,7 +185,7 @@ for name in "${cases[@]}"; do
       steps=600
       while true; do
         long=(--set train.steps=$steps)
-        rm -rf "$work/long-reference"
+        rm -rf "$work/long-reference" "$work/long-run"
         began=$(date +%s%N)
         FAULT_STORE=$work/long-reference FAULT_RUN=$work/long-run expect 0 "$program" train "$config" "${long[@]}" --set run.threads=2
         took=$((($(date +%s%N) - began) / 1000000))

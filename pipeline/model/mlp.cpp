@@ -2,6 +2,8 @@
 
 #include <ATen/ops/gelu.h>
 
+#include "model/index_tensor.h"
+
 namespace moextract::model {
 
 DenseMlp::DenseMlp(at::Tensor fc1_weight, at::Tensor fc1_bias, at::Tensor fc2_weight, at::Tensor fc2_bias,
@@ -14,14 +16,14 @@ at::Tensor DenseMlp::forward(const at::Tensor& x, MlpTrace* trace) const {
   if (packed_applies(x) && packed_applies(first_.weight())) {
     const PackedMlp& packed = packed_.get(
         [&] { return PackedMlp(first_.weight(), first_.bias(), second_.weight(), second_.bias(), precision_); });
-    if (trace == nullptr) return packed.forward(x, nullptr);
+    if (trace == nullptr) return packed.forward(x);
     trace->x = x;
-    return packed.forward(x, &trace->h);
+    return trace->wants_h ? packed.forward(x, &trace->h, trace->rows) : packed.forward(x);
   }
   const at::Tensor h = at::gelu(first_(x));
   if (trace != nullptr) {
     trace->x = x;
-    trace->h = h;
+    if (trace->wants_h) trace->h = trace->rows.empty() ? h : rows_of(h, index_tensor(trace->rows).to(h.device()));
   }
   return second_(h);
 }

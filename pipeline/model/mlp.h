@@ -17,8 +17,12 @@ namespace moextract::model {
 
 /// What an MLP lets an observer see of one forward pass.
 struct MlpTrace {
+  bool wants_h = true;                 ///< set before the pass: whether h is kept, which a fast pass has no use for
+  std::span<const std::int64_t> rows;  ///< set before the pass: the rows of h that are kept, ascending; empty: all
+
   at::Tensor x;         ///< [images, tokens, d] its input, after the block's second LayerNorm
-  at::Tensor h;         ///< [images, tokens, H] hidden values after the GELU; undefined if the MLP has no dense h
+  at::Tensor h;         ///< [images, tokens, H] hidden values after the GELU, or [rows, H]; undefined if the MLP has
+                        ///< no dense h
   at::Tensor y;         ///< [images, tokens, d] its output
   at::Tensor residual;  ///< [images, tokens, d] the stream that y is added to
   at::Tensor expert;    ///< [images * tokens] int64, the expert each token went to; undefined for a dense MLP
@@ -27,7 +31,7 @@ struct MlpTrace {
 class Mlp {
  public:
   virtual ~Mlp() = default;
-  /// x: [images, tokens, d] -> [images, tokens, d]. `trace` (optional) receives what happened.
+  /// x: [images, tokens, d] -> [images, tokens, d]. `trace` (optional) says what is wanted and receives what happened.
   virtual at::Tensor forward(const at::Tensor& x, MlpTrace* trace) const = 0;
   /// Experts a token can go to; 0 for a dense MLP.
   virtual std::int64_t experts() const = 0;

@@ -27,8 +27,8 @@ std::int64_t PackedMlp::block_rows() const {
   return std::clamp(rows / kRowUnit * kRowUnit, kFewestRows, kMostRows);
 }
 
-template <typename RowOf>
-void PackedMlp::run(const float* x, std::int64_t n, RowOf row_of, float* y, float* h) const {
+template <typename RowOf, typename HiddenOf>
+void PackedMlp::run(const float* x, std::int64_t n, const RowOf& row_of, float* y, const HiddenOf& hidden_of) const {
   static thread_local std::vector<float> values;  // of this thread; grows to the largest block it has seen
   const std::int64_t width = first_.padded_out(), hidden = first_.out(), most = block_rows();
   if (values.size() < static_cast<std::size_t>(most * width)) values.resize(static_cast<std::size_t>(most * width));
@@ -43,8 +43,8 @@ void PackedMlp::run(const float* x, std::int64_t n, RowOf row_of, float* y, floa
       middle_in[i] = middle_out[i] = values.data() + i * width;
     }
     first_.multiply(in, count, middle_out, /*pad=*/true);
-    if (h != nullptr) {
-      for (std::int64_t i = 0; i < count; ++i) std::copy_n(middle_in[i], hidden, h + row_of(begin + i) * hidden);
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (float* h = hidden_of(row_of(begin + i)); h != nullptr) std::copy_n(middle_in[i], hidden, h);
     }
     second_.multiply(middle_in, count, out, /*pad=*/false);
   }
@@ -53,22 +53,36 @@ void PackedMlp::run(const float* x, std::int64_t n, RowOf row_of, float* y, floa
 void PackedMlp::forward(const float* x, std::span<const std::int64_t> rows, float* y, float* h) const {
   run(
       x, static_cast<std::int64_t>(rows.size()), [&](std::int64_t i) { return rows[static_cast<std::size_t>(i)]; }, y,
-      h);
+      [&](std::int64_t row) { return h != nullptr ? h + row * hidden() : nullptr; });
 }
 
-at::Tensor PackedMlp::forward(const at::Tensor& x, at::Tensor* h) const {
+at::Tensor PackedMlp::forward(const at::Tensor& x, at::Tensor* h, std::span<const std::int64_t> rows) const {
   const at::Tensor input = x.contiguous();
   at::Tensor y = at::empty(shape_with(x, second_.out()), x.options());
-  if (h != nullptr) *h = at::empty(shape_with(x, first_.out()), x.options());
   const float* from = input.const_data_ptr<float>();
   float* to = y.data_ptr<float>();
-  float* hidden = h != nullptr ? h->data_ptr<float>() : nullptr;
-  const std::int64_t n = input.numel() / first_.in(), rows = split_rows(n, block_rows(), kRowUnit);
-  split((n + rows - 1) / rows, [&](std::int64_t block) {
-    const std::int64_t begin = block * rows;
-    run(
-        from, std::min(rows, n - begin), [&](std::int64_t i) { return begin + i; }, to, hidden);
-  });
+  const std::int64_t n = input.numel() / first_.in(), per_block = split_rows(n, block_rows(), kRowUnit);
+  const auto blocks = [&](const auto& hidden_of) {
+    split((n + per_block - 1) / per_block, [&](std::int64_t block) {
+      const std::int64_t begin = block * per_block;
+      run(
+          from, std::min(per_block, n - begin), [&](std::int64_t i) { return begin + i; }, to, hidden_of);
+    });
+  };
+  if (h == nullptr) {
+    blocks([](std::int64_t) -> float* { return nullptr; });
+  } else if (rows.empty()) {
+    *h = at::empty(shape_with(x, hidden()), x.options());
+    float* kept = h->data_ptr<float>();
+    blocks([&](std::int64_t row) { return kept + row * hidden(); });
+  } else {
+    *h = at::empty({static_cast<std::int64_t>(rows.size()), hidden()}, x.options());
+    std::vector<float*> place(static_cast<std::size_t>(n), nullptr);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      place[static_cast<std::size_t>(rows[i])] = h->data_ptr<float>() + static_cast<std::int64_t>(i) * hidden();
+    }
+    blocks([&](std::int64_t row) { return place[static_cast<std::size_t>(row)]; });
+  }
   return y;
 }
 

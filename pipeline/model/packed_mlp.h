@@ -20,15 +20,17 @@ class PackedMlp {
   /// Rows `rows` of x [*, d] to the same rows of y [*, o]; hidden values to those of h [*, H] unless it is null. On the
   /// calling thread.
   void forward(const float* x, std::span<const std::int64_t> rows, float* y, float* h) const;
-  /// x [..., d] -> [..., o]; `h`, if it is not null, becomes the hidden values [..., H]. Split over threads.
-  at::Tensor forward(const at::Tensor& x, at::Tensor* h) const;
+  /// x [..., d] -> [..., o]. `h`, if it is not null, becomes the hidden values [..., H], or, where `rows` names rows of
+  /// x in ascending order, theirs, [rows, H]. Split over threads.
+  at::Tensor forward(const at::Tensor& x, at::Tensor* h = nullptr, std::span<const std::int64_t> rows = {}) const;
   std::int64_t hidden() const { return first_.out(); }
   /// Rows whose hidden values stay in the cache together.
   std::int64_t block_rows() const;
 
  private:
-  template <typename RowOf>
-  void run(const float* x, std::int64_t n, RowOf row_of, float* y, float* h) const;
+  /// Rows row_of(0 .. n) of x to the same rows of y; hidden_of(row) is where hidden values are kept, or null.
+  template <typename RowOf, typename HiddenOf>
+  void run(const float* x, std::int64_t n, const RowOf& row_of, float* y, const HiddenOf& hidden_of) const;
 
   PackedLinear first_, second_;
 };

@@ -56,9 +56,8 @@ Vit::Vit(const VitParams& params, const TensorMap& tensors, const MlpFactory& ma
     block.norm1 = {get(tensors, prefix + "norm1.weight"), get(tensors, prefix + "norm1.bias")};
     const at::Tensor qkv = get(tensors, prefix + "attn.qkv.weight"),
                      qkv_bias = get_if(tensors, prefix + "attn.qkv.bias", params.qkv_bias);
-    if (params.mlp_tokens(layer) == params.tokens()) {
-      block.qkv = Linear(qkv, qkv_bias, precision);
-    } else {
+    block.qkv = Linear(qkv, qkv_bias, precision);
+    if (layer == params.depth - 1) {
       const auto part = [&](std::int64_t first, std::int64_t rows) {
         return Linear(qkv.narrow(0, first, rows), qkv_bias.defined() ? qkv_bias.narrow(0, first, rows) : at::Tensor(),
                       precision);
@@ -113,6 +112,12 @@ at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const
   return read_out(x);
 }
 
+void Vit::record(const at::Tensor& images, std::span<const std::int64_t> rows, bool hidden,
+                 const Recorder& recorder) const {
+  if (!packed_applies(images) || !packed_applies(patch_weight_)) return Network::record(images, rows, hidden, recorder);
+  infer_record(images, rows, hidden, recorder);
+}
+
 at::Tensor Vit::embed(const at::Tensor& images) const {
   if (packed_applies(images) && packed_applies(patch_weight_)) return infer_embed(images);
   const std::int64_t n = images.size(0);
@@ -137,10 +142,11 @@ at::Tensor Vit::advance(std::int64_t layer, const at::Tensor& tokens, const Obse
   const at::Tensor mixed = attention(block, norm(tokens, block.norm1), kept);
   const at::Tensor x = tokens.narrow(1, 0, kept) + mixed;
   MlpTrace trace;
+  trace.wants_h = observer.wants_h;
   const at::Tensor y = block.mlp->forward(norm(x, block.norm2), observer ? &trace : nullptr);
   trace.residual = x;
   trace.y = y;
-  if (observer) observer(layer, trace);
+  if (observer) observer.see(layer, trace);
   return x + y;
 }
 

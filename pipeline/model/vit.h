@@ -35,6 +35,8 @@ class Vit : public Network {
       Precision precision = Precision::float32);
 
   at::Tensor logits(const at::Tensor& images, const Observer& observer = {}) const override;
+  void record(const at::Tensor& images, std::span<const std::int64_t> rows, bool hidden,
+              const Recorder& recorder) const override;
   at::Tensor embed(const at::Tensor& images) const override;
   at::Tensor advance(std::int64_t layer, const at::Tensor& tokens, const Observer& observer = {}) const override;
   at::Tensor read_out(const at::Tensor& tokens) const override;
@@ -52,7 +54,7 @@ class Vit : public Network {
   struct Block {
     Norm norm1, norm2;
     Linear qkv, proj;
-    Linear q, kv;  // in place of qkv in a last block that answers for its first tokens alone
+    Linear q, kv;  // qkv in two parts, in a last block: it may answer for some of its tokens alone
     std::unique_ptr<Mlp> mlp;
   };
   at::Tensor norm(const at::Tensor& x, const Norm& norm) const;
@@ -67,7 +69,15 @@ class Vit : public Network {
   at::Tensor infer_embed(const at::Tensor& images) const;
   at::Tensor infer_block(std::int64_t layer, const at::Tensor& tokens, const Observer& observer) const;
   at::Tensor infer_read_out(const at::Tensor& tokens) const;
-  at::Tensor attend_and_add(const Block& block, const at::Tensor& x, std::int64_t queries) const;
+  void infer_record(const at::Tensor& images, std::span<const std::int64_t> rows, bool hidden,
+                    const Recorder& recorder) const;
+  /// Tokens that a block answers for: the same number of each image, its first ones or `rows` of [images, tokens].
+  struct Queries {
+    std::int64_t of_image;
+    std::span<const std::int64_t> rows = {};
+  };
+  /// x [images, tokens, d], whose memory may be overwritten -> [images, queries, d].
+  at::Tensor attend_and_add(const Block& block, const at::Tensor& x, const Queries& queries) const;
   at::Tensor normalised(const at::Tensor& x, const Norm& norm) const;
   at::Tensor mean_token(const at::Tensor& x) const;
 

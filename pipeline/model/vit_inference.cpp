@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "model/index_tensor.h"
 #include "model/packed_attention.h"
 #include "model/splitting.h"
 #include "model/vit.h"
@@ -46,6 +47,16 @@ void multiply_rows(const PackedLinear& linear, std::int64_t begin, std::int64_t 
   for (std::int64_t i = 0; i < count; ++i) done(begin + i, out[i]);
 }
 
+/// sum = a + b; sum may be a.
+void add(const at::Tensor& a, const at::Tensor& b, const at::Tensor& sum) {
+  const std::int64_t width = a.size(-1);
+  float* to = sum.data_ptr<float>();
+  const float *x = a.const_data_ptr<float>(), *y = b.const_data_ptr<float>();
+  for_row_blocks(a.numel() / width, [&](std::int64_t begin, std::int64_t count) {
+    for (std::int64_t i = begin * width; i < (begin + count) * width; ++i) to[i] = x[i] + y[i];
+  });
+}
+
 /// y[i] = linear(norm(x[i])) for n rows; row_of(i) is x[i].
 template <typename RowOf>
 void norm_and_multiply(std::int64_t n, const RowOf& row_of, const at::Tensor& weight, const at::Tensor& bias, float eps,
@@ -70,20 +81,42 @@ void norm_and_multiply(std::int64_t n, const RowOf& row_of, const at::Tensor& we
 
 at::Tensor Vit::infer_block(std::int64_t layer, const at::Tensor& tokens, const Observer& observer) const {
   const Block& block = blocks_.at(static_cast<std::size_t>(layer));
-  const at::Tensor x = attend_and_add(block, tokens.contiguous(), params_.mlp_tokens(layer));
-  const std::int64_t n = x.size(0), width = params_.width;
+  const at::Tensor x = attend_and_add(block, tokens.contiguous(), {params_.mlp_tokens(layer)});
   MlpTrace trace;
+  trace.wants_h = observer.wants_h;
   const at::Tensor y = block.mlp->forward(normalised(x, block.norm2), observer ? &trace : nullptr).contiguous();
   at::Tensor sum = observer ? at::empty(x.sizes(), x.options()) : x;  // an observer may keep what it saw
-  float* to = sum.data_ptr<float>();
-  const float *before = x.const_data_ptr<float>(), *added = y.const_data_ptr<float>();
-  for_row_blocks(n * x.size(1), [&](std::int64_t begin, std::int64_t count) {
-    for (std::int64_t i = begin * width; i < (begin + count) * width; ++i) to[i] = before[i] + added[i];
-  });
+  add(x, y, sum);
   trace.residual = x;
   trace.y = y;
-  if (observer) observer(layer, trace);
+  if (observer) observer.see(layer, trace);
   return sum;
+}
+
+void Vit::infer_record(const at::Tensor& images, std::span<const std::int64_t> rows, bool hidden,
+                       const Recorder& recorder) const {
+  const std::int64_t n = images.size(0), width = params_.width, last = params_.depth - 1;
+  const auto m = static_cast<std::int64_t>(rows.size());
+  MOEX_ASSERT(params_.mlp_tokens(last) == params_.tokens(), "rows of tokens that do not reach the MLP");
+  MOEX_ASSERT(m > 0 && m % n == 0, "as many rows of each image");
+  const at::Tensor index = index_tensor(rows);
+  at::Tensor x = infer_embed(images);
+  for (std::int64_t layer = 0; layer < last; ++layer) {
+    const Block& block = blocks_.at(static_cast<std::size_t>(layer));
+    x = attend_and_add(block, x, {params_.tokens()});
+    const at::Tensor in = normalised(x, block.norm2);
+    MlpTrace trace;
+    trace.wants_h = hidden;
+    trace.rows = rows;
+    const at::Tensor y = block.mlp->forward(in, &trace).contiguous();
+    recorder(layer, rows_of(in, index), trace.h);
+    add(x, y, x);
+  }
+  const Block& block = blocks_.at(static_cast<std::size_t>(last));
+  const at::Tensor in = normalised(attend_and_add(block, x, {m / n, rows}), block.norm2);
+  MlpTrace trace;
+  if (hidden) block.mlp->forward(in, &trace);
+  recorder(last, in.reshape({m, width}), hidden ? trace.h.reshape({m, -1}) : at::Tensor());
 }
 
 at::Tensor Vit::infer_read_out(const at::Tensor& tokens) const {
@@ -143,14 +176,18 @@ at::Tensor Vit::infer_embed(const at::Tensor& pixels_of) const {
   return x;
 }
 
-at::Tensor Vit::attend_and_add(const Block& block, const at::Tensor& x, std::int64_t queries) const {
+at::Tensor Vit::attend_and_add(const Block& block, const at::Tensor& x, const Queries& wanted) const {
   static thread_local std::vector<float> projected, queried, mixed_values;
-  const std::int64_t n = x.size(0), tokens = x.size(1), width = params_.width;
+  const std::int64_t n = x.size(0), tokens = x.size(1), width = params_.width, queries = wanted.of_image;
   const at::Tensor norm_weight = block.norm1.weight.contiguous(), norm_bias = block.norm1.bias.contiguous();
   const float* from = x.const_data_ptr<float>();
   const auto eps = static_cast<float>(params_.norm_eps);
   const auto every = [&](std::int64_t i) { return from + i * width; };
-  const auto kept = [&](std::int64_t i) { return from + (i / queries * tokens + i % queries) * width; };
+  const auto kept = [&](std::int64_t i) {
+    const std::int64_t row =
+        wanted.rows.empty() ? i / queries * tokens + i % queries : wanted.rows[static_cast<std::size_t>(i)];
+    return from + row * width;
+  };
   AttentionInput input{};
   if (queries == tokens) {
     float* qkv = room(projected, n * tokens * 3 * width);

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "core/error.h"
+#include "model/index_tensor.h"
 #include "model/vit.h"
-#include "moe/index_tensor.h"
 #include "moe/router.h"
 
 namespace moextract::moe {
@@ -77,7 +77,7 @@ void prune_layer(std::int64_t layer, const ClusterMoments& moments, std::span<co
     tensors[prefix + "fc2.bias"] =
         shifted_bias(tensors.at(prefix + "fc2.weight"), tensors.at(prefix + "fc2.bias"), moments.h_mean_of(0), neurons);
   }
-  const at::Tensor index = index_tensor(neurons);
+  const at::Tensor index = model::index_tensor(neurons);
   tensors[prefix + "fc1.weight"] = tensors.at(prefix + "fc1.weight").index_select(0, index);
   tensors[prefix + "fc1.bias"] = tensors.at(prefix + "fc1.bias").index_select(0, index);
   tensors[prefix + "fc2.weight"] = tensors.at(prefix + "fc2.weight").index_select(1, index);

@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "moe/index_tensor.h"
+#include "model/index_tensor.h"
 
 namespace moextract::moe {
 namespace {
@@ -70,7 +70,7 @@ class Remaining {
 
   void drop(std::vector<std::int64_t> places) {
     std::sort(places.begin(), places.end());
-    const at::Tensor b = index_tensor(places);
+    const at::Tensor b = model::index_tensor(places);
     const auto n = static_cast<std::int64_t>(places.size());
     if (pending_ + n > kMostPending) fold(b);  // `b` is renumbered
     at::Tensor p_b = p_.index_select(0, b);
@@ -110,7 +110,7 @@ class Remaining {
     }
     std::int64_t* place = places.data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < places.numel(); ++i) place[i] = moved[static_cast<std::size_t>(place[i])];
-    const at::Tensor r = index_tensor(left), z = z_.narrow(0, 0, pending_).index_select(1, r);
+    const at::Tensor r = model::index_tensor(left), z = z_.narrow(0, 0, pending_).index_select(1, r);
     p_ = p_.index_select(0, r).index_select(1, r);
     p_.addmm_(z.t(), z, 1, -1);
     w_ = w_.index_select(1, r);
@@ -150,7 +150,7 @@ EliminationOrder eliminate(const at::Tensor& weights, const at::Tensor& covarian
 
 at::Tensor refit(const at::Tensor& w, const at::Tensor& covariance, std::span<const std::int64_t> kept, double ridge) {
   const at::NoGradGuard no_grad;
-  const at::Tensor s = index_tensor(kept), c_s = covariance.index_select(0, s);
+  const at::Tensor s = model::index_tensor(kept), c_s = covariance.index_select(0, s);
   const at::Tensor kept_weights = w.index_select(1, s);
   // The error of dropping what is not kept, seen by the kept: W_B C_BS = W C_:S - W_S C_SS.
   const at::Tensor c_ss = c_s.index_select(1, s);
@@ -163,7 +163,7 @@ double output_error(const at::Tensor& w, const at::Tensor& covariance, std::span
                     const at::Tensor& refitted) {
   const at::NoGradGuard no_grad;
   at::Tensor difference = w.clone();
-  difference.index_add_(1, index_tensor(kept), refitted, -1);
+  difference.index_add_(1, model::index_tensor(kept), refitted, -1);
   return (at::mm(difference, covariance) * difference).sum().item<double>();
 }
 

@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "core/error.h"
+#include "model/index_tensor.h"
 #include "model/vit.h"
 #include "moe/elimination.h"
-#include "moe/index_tensor.h"
 #include "moe/stream_repair.h"
 
 namespace moextract::moe {
@@ -33,7 +33,7 @@ at::Tensor fit_jointly(std::span<const at::Tensor> w, const ExpertSets& sets, st
   at::Tensor a = at::zeros({u, u}, at::kDouble), b = at::zeros({base.size(0), u}, at::kDouble);
   for (std::size_t e = 0; e < sets.neurons.size(); ++e) {
     if (!(moments[e].weight > 0)) continue;
-    const at::Tensor s = index_tensor(sets.neurons[e]), place = index_tensor(sets.places(e));
+    const at::Tensor s = model::index_tensor(sets.neurons[e]), place = model::index_tensor(sets.places(e));
     const at::Tensor c_s = moments[e].covariance.index_select(0, s), c_ss = c_s.index_select(1, s);
     const at::Tensor target = at::mm(w[e], c_s.t()) - at::mm(base.index_select(1, s), c_ss);  // W_B C_BS
     at::Tensor rows = at::zeros({place.numel(), u}, at::kDouble);
@@ -46,7 +46,7 @@ at::Tensor fit_jointly(std::span<const at::Tensor> w, const ExpertSets& sets, st
   const auto [factor, info] = at::linalg_cholesky_ex(a);
   if (info.item<std::int64_t>() != 0)
     fail(ExitCode::numerics, "the joint fit of a layer is singular: raise assemble.ridge");
-  return base.index_select(1, index_tensor(sets.unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
+  return base.index_select(1, model::index_tensor(sets.unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
 }
 
 /// left [d, r] and right [r, |S|] whose product comes nearest to `difference` [d, |S|] in the metric of c_ss + r I.
@@ -72,7 +72,7 @@ std::pair<at::Tensor, at::Tensor> nearest_of_rank(const at::Tensor& difference, 
 /// Expected squared error of `output` on `kept` against W h + e: tr of the target's covariance, less what is met.
 double repaired_error(const at::Tensor& w, const SecondMoments& m, const Deviation& e,
                       std::span<const std::int64_t> kept, const at::Tensor& output) {
-  const at::Tensor s = index_tensor(kept), target = at::mm(w, m.covariance) + e.cross;  // cov(W h + e, h)
+  const at::Tensor s = model::index_tensor(kept), target = at::mm(w, m.covariance) + e.cross;  // cov(W h + e, h)
   const double total = ((target + e.cross) * w).sum().item<double>() + e.square;
   const at::Tensor c_ss = m.covariance.index_select(0, s).index_select(1, s);
   return total + ((at::mm(output, c_ss) - 2 * target.index_select(1, s)) * output).sum().item<double>();
@@ -125,8 +125,8 @@ std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const Secon
   std::vector<at::Tensor> wanted(neurons.size(), w);  // of each expert, on all neurons
   for (std::size_t e = 0; repair != nullptr && repair->map.defined() && e < static_cast<std::size_t>(routed); ++e)
     wanted[e] = w + repair->map;
-  at::Tensor shared =
-      fits && one_matrix ? fit_jointly(wanted, sets, moments, spec.ridge) : w.index_select(1, index_tensor(unite));
+  at::Tensor shared = fits && one_matrix ? fit_jointly(wanted, sets, moments, spec.ridge)
+                                         : w.index_select(1, model::index_tensor(unite));
   if (repair != nullptr && one_matrix) shared = shared + repair->shared;
   std::vector<at::Tensor> outputs, biases, lefts, rights;
   std::vector<std::int64_t> all, rows, offsets{0};
@@ -134,13 +134,13 @@ std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const Secon
   for (std::size_t e = 0; e < neurons.size(); ++e) {
     const SecondMoments& m = moments[e];
     const std::vector<std::int64_t> places = sets.places(e);
-    const at::Tensor own = index_tensor(neurons[e]);
+    const at::Tensor own = model::index_tensor(neurons[e]);
     const bool is_prefix = has_prefix && e + 1 == neurons.size();
     const Deviation* deviation = repair != nullptr && repair->weights[e].defined() ? &repair->deviations[e] : nullptr;
     const bool keeps_all = is_prefix && prefix_is_dense && !one_matrix;  // and the trained weights, or close to them
     const bool untouched = keeps_all && deviation == nullptr;
     const bool refits = fits && !keeps_all && m.weight > 0;
-    at::Tensor output = one_matrix ? shared.index_select(1, index_tensor(places)) : w.index_select(1, own);
+    at::Tensor output = one_matrix ? shared.index_select(1, model::index_tensor(places)) : w.index_select(1, own);
     if (refits && !one_matrix) output = refit(wanted[e], m.covariance, neurons[e], spec.ridge);
     if (deviation != nullptr && !one_matrix) output = output + repair->weights[e];
     if (spec.storage == Storage::low_rank) {
@@ -173,7 +173,7 @@ std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const Secon
     offsets.push_back(static_cast<std::int64_t>(all.size()));
   }
 
-  const at::Tensor index = index_tensor(spec.storage == Storage::separate ? all : unite);
+  const at::Tensor index = model::index_tensor(spec.storage == Storage::separate ? all : unite);
   tensors[prefix + "fc1.weight"] = tensors.at(prefix + "fc1.weight").index_select(0, index);
   tensors[prefix + "fc1.bias"] = tensors.at(prefix + "fc1.bias").index_select(0, index);
   if (routed == 1 && !has_prefix) {
@@ -183,12 +183,12 @@ std::vector<double> fit_layer(const FittedLayerSpec& spec, std::span<const Secon
   }
   if (spec.compensation != Compensation::none) tensors[prefix + "fc2.bias"] = at::stack(biases).to(at::kFloat);
   put_router(prefix, spec.router, tensors);
-  tensors[prefix + "experts.offsets"] = index_tensor(offsets).to(at::kInt);
-  tensors[prefix + "experts.neurons"] = index_tensor(all).to(at::kInt);
-  if (spec.storage != Storage::separate) tensors[prefix + "experts.rows"] = index_tensor(rows).to(at::kInt);
+  tensors[prefix + "experts.offsets"] = model::index_tensor(offsets).to(at::kInt);
+  tensors[prefix + "experts.neurons"] = model::index_tensor(all).to(at::kInt);
+  if (spec.storage != Storage::separate) tensors[prefix + "experts.rows"] = model::index_tensor(rows).to(at::kInt);
   if (has_prefix) {
     tensors[prefix + "experts.prefix"] =
-        index_tensor(std::vector<std::int64_t>{routed, spec.prefix_tokens}).to(at::kInt);
+        model::index_tensor(std::vector<std::int64_t>{routed, spec.prefix_tokens}).to(at::kInt);
   }
   if (one_matrix) {
     tensors[prefix + "fc2.weight"] = shared.to(at::kFloat);

@@ -12,7 +12,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/random.h"
-#include "moe/index_tensor.h"
+#include "model/index_tensor.h"
 #include "moe/router.h"
 
 namespace moextract::moe {
@@ -125,7 +125,7 @@ RouterWeights train_mlp(const RouterParams& params, std::int64_t k, std::int64_t
   for (std::int64_t step = 0; step < params.steps && n > 0; ++step) {
     const at::AutoGradMode with_grad(true);
     if (next + static_cast<std::size_t>(batch) > order.size()) order = random.permutation(n), next = 0;
-    const at::Tensor index = index_tensor({order.data() + next, static_cast<std::size_t>(batch)});
+    const at::Tensor index = model::index_tensor({order.data() + next, static_cast<std::size_t>(batch)});
     next += static_cast<std::size_t>(batch);
     const at::Tensor hidden = at::gelu(at::linear(x.index_select(0, index), w1, b1));
     const at::Tensor loss = at::cross_entropy_loss(at::linear(hidden, w2, b2), label.index_select(0, index));

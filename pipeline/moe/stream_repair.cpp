@@ -8,7 +8,7 @@
 #include <tuple>
 
 #include "core/error.h"
-#include "moe/index_tensor.h"
+#include "model/index_tensor.h"
 
 namespace moextract::moe {
 namespace {
@@ -18,7 +18,7 @@ constexpr std::array<double, 9> kRidges{1e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10, 30
 
 NormalEquations own_equations(const DeviationMoments::Part& part, std::size_t expert,
                               const std::vector<std::int64_t>& neurons) {
-  const at::Tensor s = index_tensor(neurons);
+  const at::Tensor s = model::index_tensor(neurons);
   return {part.moments[expert].covariance.index_select(0, s).index_select(1, s),
           part.deviations[expert].cross.index_select(1, s)};
 }
@@ -52,7 +52,7 @@ NormalEquations joint_equations(const DeviationMoments::Part& part, const Expert
     const double weight = part.moments[e].weight;
     if (!(weight > 0)) continue;
     const NormalEquations own = own_equations(part, e, sets.neurons[e]);
-    const at::Tensor place = index_tensor(sets.places(e));
+    const at::Tensor place = model::index_tensor(sets.places(e));
     at::Tensor rows = at::zeros({place.numel(), u}, at::kDouble);
     rows.index_copy_(1, place, own.a * weight);
     sum.a.index_add_(0, place, rows);
@@ -136,7 +136,7 @@ OutputRepair fit_repair(const FittedLayerSpec& spec, const DeviationMoments& giv
     const auto [ridge, weights] = fit([&](const DeviationMoments::Part& part) { return joint_equations(part, sets); });
     repair.ridges.assign(experts, ridge);
     for (std::size_t e = 0; e < experts; ++e)
-      repair.weights.push_back(weights.index_select(1, index_tensor(sets.places(e))));
+      repair.weights.push_back(weights.index_select(1, model::index_tensor(sets.places(e))));
     repair.shared = weights;
     return repair;
   }

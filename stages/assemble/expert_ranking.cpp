@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "model/index_tensor.h"
 #include "moe/elimination.h"
-#include "moe/index_tensor.h"
 #include "moe/neuron_score.h"
 
 namespace moextract::stages {
@@ -147,7 +147,7 @@ ExpertRanking rank_experts(const AssembleParams& params, std::int64_t layer, con
     moe::SecondMoments m = moments.experts[static_cast<std::size_t>(e)];
     at::Tensor own = w;
     if (!unite.empty()) {
-      const at::Tensor left = moe::index_tensor({unite.begin(), unite.end()});
+      const at::Tensor left = model::index_tensor({unite.begin(), unite.end()});
       if (params.compensation == moe::Compensation::least_squares) {
         own = moe::refit(w, m.covariance, unite, params.ridge);
       } else {

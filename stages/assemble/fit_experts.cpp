@@ -12,13 +12,13 @@
 #include <set>
 
 #include "core/error.h"
+#include "model/index_tensor.h"
 #include "model/vit.h"
 #include "moe/elimination.h"
 #include "moe/expert_mlp.h"
 #include "moe/expert_weights.h"
 #include "moe/fitted_layer.h"
 #include "moe/gather_tensors.h"
-#include "moe/index_tensor.h"
 #include "moe/modularity.h"
 #include "run/progress.h"
 #include "stages/assemble/expert_budget.h"
@@ -159,7 +159,7 @@ class Fitter {
                              static_cast<std::uint64_t>(layer << 20));
       at::Tensor cost = at::empty({w.size(1)}, at::kDouble);
       std::copy(result.cost.begin(), result.cost.end(), cost.data_ptr<double>());
-      made.emplace(key_of(layer, "order"), moe::index_tensor(result.neurons));
+      made.emplace(key_of(layer, "order"), model::index_tensor(result.neurons));
       made.emplace(key_of(layer, "cost"), cost);
       made.emplace(key_of(layer, "facts"),
                    numbers({static_cast<double>(moments.experts.size()),

@@ -16,7 +16,6 @@
 #include "core/random.h"
 #include "model/device_tensors.h"
 #include "moe/device_model.h"
-#include "moe/index_tensor.h"
 #include "run/progress.h"
 #include "stages/collect/collect_plan.h"
 #include "stages/collect/flow.h"
@@ -31,34 +30,26 @@ std::int64_t shard_count(std::int64_t images, const CollectParams& params) {
   return (images + params.images_per_shard - 1) / params.images_per_shard;
 }
 
+using Bits = std::vector<std::uint16_t>;
+
 /// What one micro-batch adds to a shard.
 struct Recorded {
   std::vector<store::ShardImage> images;
-  std::vector<std::vector<std::uint16_t>> rows;  // [2 * layer + tap], empty where the tap is not recorded
+  std::vector<Bits> rows;  // [2 * layer + tap], empty where the tap is not recorded
   std::vector<std::string> skipped;
 };
 
-/// Rows `chosen` of activations [images, tokens, width] as float16.
-std::vector<std::uint16_t> take_rows(const at::Tensor& activations, const std::vector<std::int64_t>& chosen) {
-  const at::Tensor all = activations.contiguous();
-  const auto width = static_cast<std::size_t>(all.size(-1));
-  const float* values = all.const_data_ptr<float>();
-  std::vector<std::uint16_t> half(chosen.size() * width);
-  for (std::size_t i = 0; i < chosen.size(); ++i) {
-    to_float16({values + static_cast<std::size_t>(chosen[i]) * width, width},
-               std::span(half).subspan(i * width, width));
-  }
+/// Values as float16.
+Bits half_of(const at::Tensor& values) {
+  const at::Tensor all = values.contiguous();
+  Bits half(static_cast<std::size_t>(all.numel()));
+  to_float16({all.const_data_ptr<float>(), half.size()}, half);
   return half;
 }
 
-/// The same of activations in a device's memory, still there: index [n] beside them.
-at::Tensor take_rows_there(const at::Tensor& activations, const at::Tensor& index) {
-  return activations.reshape({-1, activations.size(-1)}).index_select(0, index).to(at::kHalf);
-}
-
-std::vector<std::uint16_t> bits_of(const at::Tensor& half) {
+Bits bits_of(const at::Tensor& half) {
   const at::Tensor here = half.cpu().contiguous();
-  std::vector<std::uint16_t> bits(static_cast<std::size_t>(here.numel()));
+  Bits bits(static_cast<std::size_t>(here.numel()));
   if (!bits.empty()) std::memcpy(bits.data(), here.const_data_ptr(), here.nbytes());
   return bits;
 }
@@ -221,32 +212,23 @@ class Collector {
         chosen.push_back(static_cast<std::int64_t>(i) * network_->tokens() + token);
       recorded.images.push_back(std::move(image));
     }
-    if (context_.device.by_tensors()) {
-      record_there(batch.images, chosen, recorded);
-      return recorded;
-    }
-    network_->logits(batch.images, [&](std::int64_t, const model::MlpTrace& trace) {
-      for (const store::Tap tap : {store::Tap::x, store::Tap::h}) {
-        recorded.rows.emplace_back();
-        if (records(params_, tap)) recorded.rows.back() = take_rows(tap == store::Tap::x ? trace.x : trace.h, chosen);
-      }
-    });
-    return recorded;
-  }
-
-  /// On a device: what is recorded comes to the host when all of the pass is under way, so that no layer waits for it.
-  void record_there(const at::Tensor& images, const std::vector<std::int64_t>& chosen, Recorded& recorded) const {
+    const bool there = context_.device.by_tensors();
     const model::DeviceScope scope(context_.device);
-    const at::Tensor index = model::to_device(moe::index_tensor(chosen), context_.device);
-    std::vector<at::Tensor> rows;
-    network_->logits(model::to_device(images, context_.device), [&](std::int64_t, const model::MlpTrace& trace) {
+    // What a device recorded comes to the host when all of the pass is under way, so that no layer waits for it.
+    std::vector<at::Tensor> left_there;
+    const auto take = [&](std::int64_t, const at::Tensor& x, const at::Tensor& h) {
       for (const store::Tap tap : {store::Tap::x, store::Tap::h}) {
-        rows.emplace_back();
-        if (records(params_, tap)) rows.back() = take_rows_there(tap == store::Tap::x ? trace.x : trace.h, index);
+        const at::Tensor rows = records(params_, tap) ? (tap == store::Tap::x ? x : h) : at::Tensor();
+        if (there) {
+          left_there.push_back(rows.defined() ? rows.to(at::kHalf) : rows);
+        } else {
+          recorded.rows.push_back(rows.defined() ? half_of(rows) : Bits());
+        }
       }
-    });
-    for (const at::Tensor& half : rows)
-      recorded.rows.push_back(half.defined() ? bits_of(half) : std::vector<std::uint16_t>());
+    };
+    network_->record(model::to_device(batch.images, context_.device), chosen, records(params_, store::Tap::h), take);
+    for (const at::Tensor& half : left_there) recorded.rows.push_back(half.defined() ? bits_of(half) : Bits());
+    return recorded;
   }
 
   /// Called by the writer alone.

@@ -308,9 +308,10 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
         const at::Tensor images = model::to_device(batch.images, device);
         model::synchronize(device);  // what is measured begins with nothing under way
         const auto start = std::chrono::steady_clock::now();
-        const at::Tensor answer = network->logits(images, [&](std::int64_t layer, const model::MlpTrace& trace) {
+        const auto see = [&](std::int64_t layer, const model::MlpTrace& trace) {
           if (trace.expert.defined()) routed.push_back({static_cast<std::size_t>(layer), {trace.x, trace.expert}});
-        });
+        };
+        const at::Tensor answer = network->logits(images, model::Observer(see, /*hidden=*/false));
         model::synchronize(device);
         const at::Tensor logits = answer.cpu().contiguous();
         seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

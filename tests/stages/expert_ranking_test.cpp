@@ -8,9 +8,9 @@
 #include <set>
 
 #include "core/error.h"
+#include "model/index_tensor.h"
 #include "model/vit.h"
 #include "moe/elimination.h"
-#include "moe/index_tensor.h"
 #include "stages/assemble/expert_budget.h"
 #include "stages/assemble/expert_ranking.h"
 
@@ -153,7 +153,7 @@ TEST(RankExperts, WithoutACutIsTheEliminationOfEachExpert) {
     const moe::EliminationOrder order =
         moe::eliminate(in_output_metric(w, moments.directions.select(0, e), 0.5),
                        moments.experts[static_cast<std::size_t>(e)].covariance, {.ridge = params.ridge});
-    EXPECT_TRUE(at::equal(ranking.order.select(0, e), moe::index_tensor(order.neurons)));
+    EXPECT_TRUE(at::equal(ranking.order.select(0, e), model::index_tensor(order.neurons)));
   }
 }
 

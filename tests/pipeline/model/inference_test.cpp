@@ -5,6 +5,10 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <numeric>
+#include <vector>
+
+#include "model/index_tensor.h"
 #include "model/packed_attention.h"
 #include "model/splitting.h"
 #include "tests/pipeline/model/model_cases.h"
@@ -145,6 +149,62 @@ TEST(Inference, StepByStepIsTheWhole) {
     EXPECT_TRUE(at::equal(in_steps(), vit.logits(images)));
     const at::NoGradGuard no_grad;
     EXPECT_TRUE(at::equal(in_steps(), vit.logits(images)));
+  }
+}
+
+TEST(Inference, RecordsTheRowsThatTracesHold) {
+  const EverySet restore;
+  for (const bool distilled : {false, true}) {
+    VitParams params = tiny_params();
+    params.distilled = distilled;
+    const TensorMap tensors = initial_vit_tensors(params, 3);
+    const at::Tensor images = random_tensor("images", {3, params.channels, params.image_size, params.image_size});
+    const std::int64_t tokens = params.tokens();
+    std::vector<std::int64_t> all(static_cast<std::size_t>(3 * tokens));
+    std::iota(all.begin(), all.end(), 0);
+    const std::vector<std::int64_t> few{1, tokens - 1, tokens, tokens + 3, 2 * tokens, 2 * tokens + 1};
+    for (const Precision precision : {Precision::float32, Precision::bfloat16, Precision::int16}) {
+      const Vit vit(params, tensors, make_dense_mlp, precision);
+      for (const bool gradients : {false, true}) {  // packed products, LibTorch's operators
+        const at::AutoGradMode mode(gradients);
+        std::vector<MlpTrace> traces;
+        vit.logits(images, [&](std::int64_t, const MlpTrace& trace) { traces.push_back(trace); });
+        for (const std::vector<std::int64_t>& rows : {few, all}) {
+          for (const bool hidden : {true, false}) {
+            Workers workers(2);
+            const SplitScope scope(workers);
+            std::int64_t seen = 0;
+            vit.record(images, rows, hidden, [&](std::int64_t layer, const at::Tensor& x, const at::Tensor& h) {
+              ASSERT_EQ(layer, seen++);
+              const MlpTrace& trace = traces.at(static_cast<std::size_t>(layer));
+              const at::Tensor index = index_tensor(rows);
+              EXPECT_TRUE(same_bits(x.contiguous(), rows_of(trace.x, index).contiguous())) << "layer " << layer;
+              ASSERT_EQ(h.defined(), hidden);
+              if (hidden) {
+                EXPECT_TRUE(same_bits(h.contiguous(), rows_of(trace.h, index).contiguous())) << "layer " << layer;
+              }
+            });
+            EXPECT_EQ(seen, params.depth);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Inference, WritesHiddenValuesForThoseWhoAsk) {
+  const VitParams params = tiny_params();
+  const Vit vit(params, initial_vit_tensors(params, 3));
+  const at::Tensor images = random_tensor("images", {2, params.channels, params.image_size, params.image_size});
+  for (const bool gradients : {false, true}) {
+    const at::AutoGradMode mode(gradients);
+    for (const bool hidden : {false, true}) {
+      const auto see = [&](std::int64_t, const MlpTrace& trace) {
+        EXPECT_TRUE(trace.x.defined());
+        EXPECT_EQ(trace.h.defined(), hidden);
+      };
+      EXPECT_TRUE(at::equal(vit.logits(images, Observer(see, hidden)), vit.logits(images)));
+    }
   }
 }
 

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <numeric>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "model/linear.h"
 #include "model/mlp.h"
@@ -59,6 +61,38 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PackedShapes,
                          testing::Values(Shape{1, 1, 1, 1}, Shape{5, 7, 9, 3}, Shape{12, 16, 32, 16},
                                          Shape{13, 24, 33, 17}, Shape{37, 192, 405, 192}, Shape{200, 64, 256, 64},
                                          Shape{401, 48, 3072, 48}));
+
+TEST(Packed, TheTransposedMatrixGivesTheSameLayer) {
+  const EverySet restore;
+  for (const auto& [in, out] :
+       {std::pair<std::int64_t, std::int64_t>{1, 1}, {2, 4}, {15, 16}, {16, 24}, {197, 64}, {33, 40}}) {
+    const at::Tensor x = values({7, in}, 1) * 3, w = values({out, in}, 2), columns = w.t().contiguous();
+    for (const PackedSet set : supported_sets()) {
+      choose_packed_set(set);
+      for (const Precision precision : {Precision::float32, Precision::bfloat16, Precision::int16}) {
+        const PackedLinear by_rows(w, {}, /*gelu=*/false, precision);
+        PackedLinear by_columns;
+        for (int again = 0; again < 2; ++again) {  // room is used again
+          by_columns.pack_transposed(columns.const_data_ptr<float>(), out, out, in, precision);
+          EXPECT_TRUE(at::equal(by_columns.forward(x), by_rows.forward(x)))
+              << in << " x " << out << ", set " << static_cast<int>(set) << ", " << name_of(precision);
+        }
+      }
+    }
+  }
+}
+
+TEST(Packed, KeepsHiddenValuesOfChosenRows) {
+  const at::Tensor x = values({401, 24}, 1);
+  const PackedMlp packed(values({40, 24}, 2), values({40}, 3), values({24, 40}, 4), values({24}, 5));
+  at::Tensor all, some;
+  const at::Tensor y = packed.forward(x, &all);
+  const std::vector<std::int64_t> rows{0, 89, 90, 91, 400};
+  EXPECT_TRUE(at::equal(packed.forward(x, &some, rows), y));
+  ASSERT_EQ(some.sizes(), (std::vector<std::int64_t>{5, 40}));
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    EXPECT_TRUE(at::equal(some[static_cast<std::int64_t>(i)], all[rows[i]])) << "row " << rows[i];
+}
 
 TEST(Packed, GeluIsWithinItsBound) {
   const EverySet restore;

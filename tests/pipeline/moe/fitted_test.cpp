@@ -9,11 +9,11 @@
 
 #include "comm/backends.h"
 #include "core/workers.h"
+#include "model/index_tensor.h"
 #include "model/vit.h"
 #include "moe/elimination.h"
 #include "moe/fitted_layer.h"
 #include "moe/importance.h"
-#include "moe/index_tensor.h"
 #include "moe/neuron_score.h"
 #include "moe/second_moments.h"
 #include "tests/pipeline/moe/moe_cases.h"
@@ -129,7 +129,7 @@ TEST(Refit, IsTheBestLinearCompensation) {
   const std::vector<std::int64_t> kept{0, 2, 3, 7, 8};
   const at::Tensor fitted = refit(w, c, kept, 1e-12);
   const double best = output_error(w, c, kept, fitted);
-  EXPECT_LT(best, output_error(w, c, kept, w.index_select(1, index_tensor(kept))));
+  EXPECT_LT(best, output_error(w, c, kept, w.index_select(1, model::index_tensor(kept))));
   for (int i = 0; i < 20; ++i) {
     const at::Tensor nearby = fitted + 1e-3 * random_tensor("step" + std::to_string(i), {d, 5}).to(at::kDouble);
     EXPECT_GT(output_error(w, c, kept, nearby), best);

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "core/workers.h"
-#include "moe/index_tensor.h"
+#include "model/index_tensor.h"
 #include "moe/second_moments.h"
 #include "moe/stream_repair.h"
 #include "tests/pipeline/moe/moe_cases.h"
@@ -98,7 +98,7 @@ TEST(StreamRepair, OwnWeightsAreTheLeastSquaresOfTheRows) {
     std::int64_t place = 0;
     for (std::size_t e = 0; e < 3; ++e) {
       const at::Tensor index = (t.expert == static_cast<std::int64_t>(e)).nonzero().squeeze(1);
-      const at::Tensor h = t.h.index_select(0, index).index_select(1, index_tensor(kSets[e])).to(at::kDouble),
+      const at::Tensor h = t.h.index_select(0, index).index_select(1, model::index_tensor(kSets[e])).to(at::kDouble),
                        y = wanted(t).index_select(0, index);
       const at::Tensor a = at::cat({h, at::ones({h.size(0), 1}, at::kDouble)}, 1);
       const at::Tensor best = std::get<0>(at::linalg_lstsq(a, y));
