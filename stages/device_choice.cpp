@@ -18,8 +18,8 @@ void describe_device(config::Section& section, DeviceChoice& choice) {
             "kernels of ours; the same bits on any processor wherever no gradients are taken"},
            {"cuda", DeviceChoice::cuda, "one GPU a rank, by LibTorch's operators"},
            {"libtorch_cpu", DeviceChoice::libtorch_cpu, "the path of a GPU on LibTorch's CPU: for tests"}},
-          "What train, collect, moments, finetune and evaluate compute models on. Artefacts of other devices than cpu "
-          "have addresses of their own, for their last bits differ")
+          "What train, collect, moments, finetune and evaluate compute models on, and k-means its distances. Artefacts "
+          "of other devices than cpu have addresses of their own, for their last bits differ")
       .runtime_only();
 }
 

@@ -142,10 +142,11 @@ void describe(config::Section section, ClusterParams& p) {
       {{"none", AutomaticK::none, "k is given, the same in every layer"},
        {"silhouette", AutomaticK::silhouette, "the highest silhouette of a sample"},
        {"stability", AutomaticK::stability, "the highest agreement (ARI) between fits from different seeds"},
-       {"gap", AutomaticK::gap, "the gap statistic on a sample"}},
+       {"gap", AutomaticK::gap, "the gap statistic on a sample"},
+       {"hdbscan", AutomaticK::hdbscan, "as many as HDBSCAN finds by the settings of hdbscan; k_range is not read"}},
       "k-means: the criterion that chooses k for each layer, within k_range");
   describe_range(section.section("k_range", "The k that automatic_k tries"), p.k_range);
-  describe_hdbscan(section.section("hdbscan", "HDBSCAN, where cluster.method is hdbscan"), p);
+  describe_hdbscan(section.section("hdbscan", "HDBSCAN, where cluster.method or cluster.automatic_k is hdbscan"), p);
   section
       .add("quality_rows", &p.quality_rows,
            "Rows of the silhouette and Davies-Bouldin's index that are reported; work grows with the square. 0: none")
@@ -180,16 +181,19 @@ void describe(config::Section section, ClusterParams& p) {
 }
 
 json settings_in_use(const ClusterParams& params, json section) {
+  const bool by_hdbscan = params.method == ClusterMethod::kmeans && params.automatic_k == AutomaticK::hdbscan;
   if (params.method == ClusterMethod::hdbscan) {
     for (const char* key : kKMeansKeys) section.erase(key);
     for (const char* key : {"k", "automatic_k", "k_range"}) section.erase(key);
-    // The setting came later: what is as it was before keeps its address.
-    if (params.hdbscan.pca_components == 0 || params.hdbscan.pca_rows == cluster::hdbscan::PcaRows::sample)
-      section["hdbscan"].erase("pca_rows");
   } else {
-    section.erase("hdbscan");
-    section.erase(params.automatic_k == AutomaticK::none ? "k_range" : "k");
+    if (!by_hdbscan) section.erase("hdbscan");
+    if (params.automatic_k == AutomaticK::none || by_hdbscan) section.erase("k_range");
+    if (params.automatic_k != AutomaticK::none) section.erase("k");
   }
+  // The setting came later: what is as it was before keeps its address.
+  if (section.contains("hdbscan") &&
+      (params.hdbscan.pca_components == 0 || params.hdbscan.pca_rows == cluster::hdbscan::PcaRows::sample))
+    section["hdbscan"].erase("pca_rows");
   return section;
 }
 
@@ -210,12 +214,14 @@ std::string method_text(const ClusterParams& params) {
     case AutomaticK::gap:
       criterion = "gap";
       break;
+    case AutomaticK::hdbscan:
+      return fmt::format("k-means, k by HDBSCAN on {} rows", params.hdbscan.sample_rows);
   }
   return fmt::format("k-means, k by {} from {} to {}", criterion, params.k_range.least, params.k_range.most);
 }
 
 std::int64_t most_clusters(const ClusterParams& params) {
-  if (params.method == ClusterMethod::hdbscan) return 0;
+  if (params.method == ClusterMethod::hdbscan || params.automatic_k == AutomaticK::hdbscan) return 0;
   return params.automatic_k == AutomaticK::none ? params.kmeans.k : params.k_range.most;
 }
 

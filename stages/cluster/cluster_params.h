@@ -16,7 +16,7 @@ namespace moextract::stages {
 enum class ClusterMethod { kmeans, hdbscan };
 
 /// Whether k is given, or chosen for each layer.
-enum class AutomaticK { none, silhouette, stability, gap };
+enum class AutomaticK { none, silhouette, stability, gap, hdbscan };
 
 struct ClusterParams {
   ClusterTap tap = ClusterTap::h;  ///< what is clustered: h as in the paper by default

@@ -1,5 +1,6 @@
 #include "stages/cluster/layer_fit.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -20,6 +21,13 @@ namespace {
 
 json number_or_null(double value) {
   return std::isfinite(value) ? json(value) : json();
+}
+
+cluster::hdbscan::Params hdbscan_settings(const ClusterParams& params, const ShardRowSource& source) {
+  cluster::hdbscan::Params settings = params.hdbscan;
+  settings.seed = params.kmeans.seed;
+  if (source.dimension() <= settings.pca_components) settings.pca_components = 0;  // nothing would be left out
+  return settings;
 }
 
 /// Names the artefact and the layer that a state belongs to.
@@ -87,6 +95,7 @@ class KMeansLayer {
 
  private:
   std::int64_t choose(json& summary) {
+    if (params_.automatic_k == AutomaticK::hdbscan) return count_by_hdbscan(summary);
     cluster::AutomaticKParams range = params_.k_range;
     const char* criterion = "silhouette";
     range.criterion = cluster::ChooseK::silhouette;
@@ -112,6 +121,16 @@ class KMeansLayer {
     }
     summary["automatic_k"] = {{"criterion", criterion}, {"tried", std::move(list)}};
     context_.log->info("cluster: layer {}: k = {} by {} among {} tried", place_.layer, k, criterion, tried.size());
+    return k;
+  }
+
+  /// What the paper's clusters owe to their number alone: k-means with HDBSCAN's k.
+  std::int64_t count_by_hdbscan(json& summary) {
+    const cluster::hdbscan::Model model =
+        cluster::hdbscan::fit(source_, hdbscan_settings(params_, source_), context_.comm, context_.workers).model;
+    const std::int64_t k = std::max<std::int64_t>(model.k(), 1);
+    summary["automatic_k"] = {{"criterion", "hdbscan"}, {"tried", json::array()}, {"sampled_rows", model.rows()}};
+    context_.log->info("cluster: layer {}: k = {}, as HDBSCAN finds in {} rows", place_.layer, k, model.rows());
     return k;
   }
 
@@ -219,9 +238,7 @@ json drawn_tree(const cluster::hdbscan::Model& model) {
 
 LayerFit fit_hdbscan(const ClusterParams& params, const ShardRowSource& source, const LayerPlace& place,
                      run::Context& context) {
-  cluster::hdbscan::Params settings = params.hdbscan;
-  settings.seed = params.kmeans.seed;
-  if (source.dimension() <= settings.pca_components) settings.pca_components = 0;  // nothing would be left out
+  const cluster::hdbscan::Params settings = hdbscan_settings(params, source);
   cluster::hdbscan::Fit fit = cluster::hdbscan::fit(source, settings, context.comm, context.workers);
   const cluster::hdbscan::Model& model = fit.model;
   std::int64_t noise = 0;

@@ -140,6 +140,29 @@ TEST(ClusterMethods, AnAutomaticKMayDifferByLayerAndTheRunGoesThrough) {
   }
 }
 
+TEST(ClusterMethods, KMeansTakesHdbscansNumberOfClusters) {
+  const SmallRun small;
+  const auto found = run_stages(small.config(kHdbscan, "hdbscan"), 1, 1, {"cluster"}).at("cluster");
+  std::vector<std::string> settings = with(kHdbscan, {"cluster.automatic_k=hdbscan"});
+  std::erase(settings, "cluster.method=hdbscan");
+  fs::path folder;
+  for (const int ranks : {1, 3}) {
+    folder = run_stages(small.config(settings, fmt::format("kmeans-{}", ranks)), ranks, 1, {"cluster"}).at("cluster");
+    for (std::int64_t layer = 0; layer < 2; ++layer) {
+      const json facts = summary(folder, layer);
+      EXPECT_EQ(facts.at("method"), "kmeans");
+      EXPECT_EQ(facts.at("k"), std::max(1, summary(found, layer).at("clusters_found").get<int>()));
+      EXPECT_EQ(facts.at("automatic_k").at("criterion"), "hdbscan");
+    }
+  }
+  EXPECT_EQ(
+      run_stages(small.config(with(settings, {"cluster.k_range.most=9", "cluster.k=3"}), "same"), 1, 1, {"cluster"})
+          .at("cluster")
+          .filename(),
+      folder.filename())
+      << "what is not read changes no address";
+}
+
 TEST(ClusterMethods, LayersOfDifferentKGoThroughAllStages) {
   // What an automatic choice may leave: one layer of 2, one of 5.
   const SmallRun small;
