@@ -6,7 +6,7 @@
 namespace moextract::stages {
 
 cluster::MakePass passes_on(const Device& device, std::int64_t rows_bytes) {
-  if (!device.by_tensors()) return {};
+  if (!device.by_tensors() || !device.is_there()) return {};
   cluster::TensorPassSettings settings = cluster::TensorPassSettings::of(model::memory_of(device));
   settings.rows_bytes = rows_bytes;
   return cluster::make_tensor_passes(settings);
