@@ -1,9 +1,12 @@
 // The program: reads the command line, starts the ranks, and turns errors into one message and an exit code.
 #include <fmt/format.h>
 
+#include <c10/util/Exception.h>
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <stdexcept>
 
 #include "app/doctor_command.h"
 #include "app/images_command.h"
@@ -14,6 +17,8 @@
 #include "app/submit_command.h"
 #include "app/sweep_command.h"
 #include "comm/communicator.h"
+#include "config/describe.h"
+#include "config/reader.h"
 #include "config/render.h"
 #include "core/error.h"
 #include "run/stop.h"
@@ -34,7 +39,6 @@ struct CommandLine {
   SweepOptions sweep;
   SubmitOptions submit;
   bool token = false, follow = false, now = false, slurm = false;
-  std::filesystem::path site;
 };
 
 void add_run_options(CLI::App& command, RunOptions& options) {
@@ -54,7 +58,8 @@ void add_reference(CLI::App& command, RunReference& reference) {
 void add_job_options(CLI::App& command, JobOptions& job) {
   command.add_option("--site", job.site, "Site file: partitions, accounts, modules; default: MOEXTRACT_SITE")
       ->type_name("FILE");
-  command.add_option("--nodes", job.nodes, "Nodes of a job")->check(CLI::Range(1, 100'000))->capture_default_str();
+  command.add_option("--nodes", job.nodes, "Nodes of a job; 2-8: as many of these as there are free")
+      ->capture_default_str();
   command.add_option("--gpus-per-node", job.gpus_per_node, "GPUs of each node, one rank each")
       ->check(CLI::Range(0, 64));
   command.add_option("--tasks-per-node", job.tasks_per_node, "Ranks of each node")->check(CLI::Range(1, 10'000));
@@ -114,6 +119,7 @@ void declare(CLI::App& app, CommandLine& line) {
       {"train", "Train a model from scratch"},
       {"collect", "Record activations of the calibration images"},
       {"cluster", "Cluster the recorded activations"},
+      {"moments", "Stream moments of what the router sends to each expert"},
       {"assemble", "Cut experts out of the MLPs, and the VBP baseline"},
       {"finetune", "Distil from the dense model"},
       {"evaluate", "Measure accuracy, MACs, parameters and speed"},
@@ -160,8 +166,11 @@ void declare(CLI::App& app, CommandLine& line) {
   clean->add_flag("--yes", line.yes, "Remove them; without it nothing is touched");
   clean->callback([&line] { line.command = "clean"; });
   CLI::App* doctor = app.add_subcommand("doctor", "Print versions, ranks, cores and threads; start it like a run");
-  doctor->add_flag("--slurm", line.slurm, "Compare the site file with what the cluster offers");
-  doctor->add_option("--site", line.site, "Site file; default: MOEXTRACT_SITE")->type_name("FILE");
+  CLI::Option* slurm =
+      doctor->add_flag("--slurm", line.slurm, "Compare what a job asks for with what the cluster offers");
+  doctor->add_option("config", line.submit.config, "With --slurm: the configuration that is to be submitted")
+      ->needs(slurm);
+  add_job_options(*doctor, line.submit.job);
   doctor->callback([&line] { line.command = "doctor"; });
   CLI::App* images = app.add_subcommand(
       "images", "Decode every picture of a configuration; name what is broken, double or labelled in two ways");
@@ -189,14 +198,23 @@ int execute_alone(const CommandLine& line) {
   if (line.command == "logs") logs_command(line.reference, line.follow);
   if (line.command == "cancel") cancel_command(line.reference, line.now);
   if (line.command == "sweep") sweep_command(line.sweep);
-  if (line.command == "doctor") slurm_doctor(line.site);
+  if (line.command == "doctor") slurm_doctor(line.submit);
   if (line.command == "clean") clean_command(line.store, line.yes);
   if (line.command == "inspect") fmt::print("{}", inspect_file(line.file));
   if (line.command == "reference" || line.command == "reference-page") {
     stages::RunConfig config;
     const config::FieldList fields = stages::field_list(config);
-    fmt::print("{}",
-               line.command == "reference" ? config::help_text(fields, line.prefix) : config::reference_page(fields));
+    const std::string text =
+        line.command == "reference" ? config::help_text(fields, line.prefix) : config::reference_page(fields);
+    if (text.empty()) {
+      std::vector<std::string> known;
+      for (const config::Field& field : fields.fields()) known.push_back(field.path);
+      for (const config::SectionDoc& section : fields.sections()) known.push_back(section.path);
+      const std::string near = config::nearest_name(line.prefix, known);
+      fail(ExitCode::usage, "there is no key {}{} moextract reference prints all", line.prefix,
+           near.empty() ? ";" : ": did you mean " + near + "?");
+    }
+    fmt::print("{}", text);
   }
   return 0;
 }
@@ -242,9 +260,26 @@ int run_program(const CommandLine& line, comm::Communicator& comm) {
     return report_error(error, error.code(), comm);
   } catch (const BugError& error) {
     return report_error(error, ExitCode::bug, comm);
+  } catch (const c10::Error& error) {
+    // What LibTorch says without its own stack.
+    return report_error(std::runtime_error(fmt::format("LibTorch: {}", error.what_without_backtrace())),
+                        ExitCode::other, comm);
   } catch (const std::exception& error) {
     return report_error(error, ExitCode::other, comm);
   }
+}
+
+/// A word in the place of a command that is none: said here, as the parser would only say that one is missing.
+bool is_unknown_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return false;
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    known.push_back(command->get_name());
+  if (std::find(known.begin(), known.end(), argv[1]) != known.end()) return false;
+  const std::string near = config::nearest_name(argv[1], known);
+  fmt::print(stderr, "moextract: error: there is no command {}{} moextract --help lists them\n", argv[1],
+             near.empty() ? ";" : ": did you mean " + near + "?");
+  return true;
 }
 
 }  // namespace
@@ -256,6 +291,7 @@ int main(int argc, char** argv) {
   CLI::App app("moextract: mixtures of experts cut out of trained vision networks", "moextract");
   CommandLine line;
   declare(app, line);
+  if (is_unknown_command(app, argc, argv)) return static_cast<int>(ExitCode::usage);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

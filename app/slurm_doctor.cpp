@@ -1,10 +1,14 @@
 // moextract doctor --slurm: what the cluster offers against what the site file asks.
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 
 #include "app/submit_command.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "run/progress.h"
 #include "slurm/cluster.h"
 
@@ -16,6 +20,10 @@ void compare(const slurm::JobRequest& job, const slurm::Partition& partition, st
   if (partition.seconds >= 0 && seconds > partition.seconds) {
     problems.push_back(fmt::format("time {} is more than partition {} allows ({})", job.time, partition.name,
                                    run::duration_text(static_cast<double>(partition.seconds))));
+  }
+  if (job.nodes > partition.nodes) {
+    problems.push_back(
+        fmt::format("{} nodes are more than the {} of partition {}", job.nodes, partition.nodes, partition.name));
   }
   const std::int64_t cores = job.tasks_per_node * job.cpus_per_task;
   if (cores > partition.cpus_per_node) {
@@ -41,11 +49,9 @@ std::string mpi_kind(const slurm::JobRequest& job) {
 
 }  // namespace
 
-void slurm_doctor(const std::filesystem::path& site) {
+void slurm_doctor(const SubmitOptions& options) {
   slurm::need_slurm();
-  JobOptions options;
-  options.site = site;
-  const slurm::JobRequest job = job_request(options);
+  const slurm::JobRequest job = job_request(options.job);
   std::vector<std::string> problems;
   const std::vector<slurm::Partition> partitions = slurm::partitions();
   fmt::print("{:<20} {:>6} {:>6} {:>12}  {}\n", "partition", "nodes", "cores", "limit", "GPUs");
@@ -68,18 +74,33 @@ void slurm_doctor(const std::filesystem::path& site) {
   const std::vector<std::string> kinds = slurm::mpi_kinds();
   const std::string kind = mpi_kind(job);
   fmt::print("\n{:<20} {}\n", "srun --mpi", fmt::join(kinds, ", "));
-  if (!kind.empty() &&
+  if (!partitions.empty() && !kind.empty() &&
       std::none_of(kinds.begin(), kinds.end(), [&](const std::string& k) { return k.starts_with(kind); }))
     problems.push_back(fmt::format("srun does not offer --mpi={}: change launcher in the site file", kind));
   fmt::print("{:<20} {}\n", "largest array", slurm::max_array_size());
-  fmt::print("{:<20} {} nodes, {} tasks of {} cores{}, {}\n", "a job asks for", job.nodes, job.tasks_per_node,
-             job.cpus_per_task, job.gpus_per_node > 0 ? fmt::format(", {} GPUs", job.gpus_per_node) : "", job.time);
+  const std::string nodes =
+      job.most_nodes > job.nodes ? fmt::format("{} to {}", job.nodes, job.most_nodes) : std::to_string(job.nodes);
+  fmt::print("{:<20} nodes: {}, of each: tasks {}, cores of a task {}{}; time {}\n", "a job asks for", nodes,
+             job.tasks_per_node, job.cpus_per_task,
+             job.gpus_per_node > 0 ? fmt::format(", GPUs {}", job.gpus_per_node) : "", job.time);
+  // Accounts, qualities of service, memory and the limits of users: Slurm itself knows them best.
+  if (problems.empty()) {
+    const std::filesystem::path script =
+        std::filesystem::temp_directory_path() / fmt::format("moextract-doctor-{}.sbatch", ::getpid());
+    write_file_atomically(script, job_script_text(options));
+    const std::string refusal = slurm::refusal(script);
+    std::error_code ignored;
+    std::filesystem::remove(script, ignored);
+    if (!refusal.empty()) problems.push_back("sbatch would refuse the job: " + refusal);
+  }
   for (const std::string& problem : problems) fmt::print("problem: {}\n", problem);
   if (!problems.empty()) {
     fail(ExitCode::distributed, "what a job asks for is not what this cluster offers, see above: mend {}",
-         site.empty() ? "the site file (--site, MOEXTRACT_SITE)" : site.string());
+         options.job.site.empty() ? "the site file (--site, MOEXTRACT_SITE) or the options"
+                                  : options.job.site.string() + " or the options");
   }
-  fmt::print("A job as the site file describes it can be submitted.\n");
+  fmt::print("{} can be submitted.\n",
+             options.config.empty() ? "A job as the site file and the options describe it" : options.config.string());
 }
 
 }  // namespace moextract::app

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "app/run_command.h"
 #include "core/error.h"
@@ -76,6 +78,23 @@ bool needs_no_gpu(const std::string& stage) {
   return stage == "cluster" || stage == "assemble";
 }
 
+/// "4" or "2-8". Throws UserError (usage).
+std::pair<std::int64_t, std::int64_t> node_range(const std::string& text) {
+  constexpr std::int64_t kMost = 100'000;
+  const std::size_t dash = text.find('-');
+  const auto number = [&](const std::string& digits) {
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    const bool whole = error == std::errc() && end == digits.data() + digits.size();
+    return whole && value >= 1 && value <= kMost ? value : 0;
+  };
+  const std::int64_t least = number(text.substr(0, dash)),
+                     most = dash == std::string::npos ? least : number(text.substr(dash + 1));
+  if (least == 0 || most < least)
+    fail(ExitCode::usage, "--nodes {}: expected a number from 1 to {}, or a range of them, as in 2-8", text, kMost);
+  return {least, most};
+}
+
 class Submission {
  public:
   explicit Submission(const SubmitOptions& options)
@@ -90,6 +109,8 @@ class Submission {
     request_.program = job_program(options.job);
     request_.dependency = options.dependency;
   }
+
+  std::string text() const { return script("run", options_.dependency); }
 
   void print() const {
     for (const std::string& stage : stages()) fmt::print("{}", script(stage, options_.dependency));
@@ -181,7 +202,9 @@ slurm::JobRequest job_request(const JobOptions& options) {
   slurm::SiteParams site = slurm::read_site(options.site);
   if (options.gpus_per_node >= 0) site.gpus_per_node = options.gpus_per_node;
   slurm::JobRequest request = slurm::job_for(site);
-  request.nodes = options.nodes;
+  const auto [nodes, most_nodes] = node_range(options.nodes);
+  request.nodes = nodes;
+  request.most_nodes = most_nodes;
   if (options.tasks_per_node > 0) {
     request.tasks_per_node = options.tasks_per_node;
     slurm::share_cores(request, site);
@@ -215,6 +238,16 @@ std::vector<std::string> job_program(const JobOptions& options) {
   words.push_back(fs::exists(options.container) ? fs::absolute(options.container).string() : options.container);
   words.emplace_back("moextract");
   return words;
+}
+
+std::string job_script_text(const SubmitOptions& options) {
+  if (!options.config.empty()) return Submission(options).text();
+  slurm::JobRequest request = job_request(options.job);
+  request.program = job_program(options.job);
+  request.arguments = {"doctor"};
+  request.output = "/dev/null";
+  request.state = fs::temp_directory_path();
+  return slurm::job_script(request, slurm::job_template());
 }
 
 void submit_command(const SubmitOptions& options) {

@@ -14,7 +14,8 @@ namespace moextract::app {
 /// What the command line says of a job; 0 and empty: as the site file says.
 struct JobOptions {
   std::filesystem::path site;
-  std::int64_t nodes = 1, gpus_per_node = -1, tasks_per_node = 0, cpus_per_task = 0, tries = 0;
+  std::string nodes = "1";  ///< "4", or "2-8" where a job may take what is free
+  std::int64_t gpus_per_node = -1, tasks_per_node = 0, cpus_per_task = 0, tries = 0;
   std::string time, partition, account, qos, memory, container;
 };
 
@@ -43,7 +44,11 @@ void cancel_command(const RunReference& reference, bool now);
 /// "job 12: RUNNING on n[1-2], 3:10 of 4:00:00"; empty for a run that was not submitted.
 std::string job_text(const std::filesystem::path& run_folder);
 
-/// moextract doctor --slurm: what the cluster offers against what the site file asks.
-void slurm_doctor(const std::filesystem::path& site);
+/// moextract doctor --slurm: what the cluster offers against what a job asks for, by the site file, the command line
+/// and, if it is given, the configuration.
+void slurm_doctor(const SubmitOptions& options);
+
+/// The script of the whole run's job, or of `moextract doctor` where no configuration is given.
+std::string job_script_text(const SubmitOptions& options);
 
 }  // namespace moextract::app

@@ -151,6 +151,12 @@ for name in "${cases[@]}"; do
       says "^test\* +2 +2 "
       says "srun --mpi .*pmix"
       says "can be submitted"
+      moextract 0 doctor --slurm "$config" "${both[@]}"
+      says "fault.yaml can be submitted"
+      moextract 9 doctor --slurm --nodes 3
+      says "problem: 3 nodes are more than the 2 of partition test"
+      moextract 9 doctor --slurm --memory 900G
+      says "problem: sbatch would refuse the job: "
       sed 's/^time:.*/time: "02:00:00"/' "$work/site.yaml" > "$work/long.yaml"
       moextract 9 doctor --slurm --site "$work/long.yaml"
       says "problem: time 02:00:00 is more than partition test allows"

@@ -79,6 +79,12 @@ std::string submit(const std::filesystem::path& script) {
   return trimmed(result.out.substr(0, result.out.find(';')));
 }
 
+std::string refusal(const std::filesystem::path& script) {
+  const ProgramResult result = run_program({"sbatch", "--test-only", script.string()});
+  if (result.code == 127) no_slurm();
+  return result.code == 0 ? "" : one_line(result.err) + partition_hint(trimmed(result.err));
+}
+
 std::vector<QueuedJob> queue(const std::vector<std::string>& ids) {
   std::vector<QueuedJob> jobs;
   if (ids.empty()) return jobs;

@@ -26,6 +26,8 @@ void need_slurm();
 /// Submits a script; returns the job's number. Throws UserError (distributed) with sbatch's own words, and the
 /// partitions there are where it did not know the one given.
 std::string submit(const std::filesystem::path& script);
+/// What sbatch would refuse a script for, without submitting it; empty if it would take it.
+std::string refusal(const std::filesystem::path& script);
 /// Those of `ids` that are queued or running. None of them, if Slurm does not know them any more. Throws UserError
 /// (distributed) if it does not answer.
 std::vector<QueuedJob> queue(const std::vector<std::string>& ids);

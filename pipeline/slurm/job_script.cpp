@@ -55,7 +55,7 @@ class Lines {
 std::string resources(const JobRequest& r) {
   Lines lines;
   lines.option("job-name", r.name);
-  lines.option("nodes", std::to_string(r.nodes));
+  lines.option("nodes", r.most_nodes > r.nodes ? fmt::format("{}-{}", r.nodes, r.most_nodes) : std::to_string(r.nodes));
   lines.option("ntasks-per-node", std::to_string(r.tasks_per_node));
   lines.option("cpus-per-task", std::to_string(r.cpus_per_task));
   if (r.gpus_per_node > 0)

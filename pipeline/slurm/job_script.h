@@ -16,7 +16,7 @@ std::string_view job_template();
 
 struct JobRequest {
   std::string name = "moextract";
-  std::int64_t nodes = 1;
+  std::int64_t nodes = 1, most_nodes = 0;  ///< most: 0 or, for a job that takes what is free, more than `nodes`
   std::int64_t tasks_per_node = 1, cpus_per_task = 1, gpus_per_node = 0;
   std::string gpu_type, time, partition, account, qos, memory, dependency;
   std::filesystem::path output;  ///< of the job script itself

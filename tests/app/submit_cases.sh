@@ -110,6 +110,22 @@ lines '^job [1-7]: ' 7
 [[ $(cat "$work"/run.slurm/*.sbatch | grep -c '^#SBATCH --dependency=afterok:') == 6 ]] || complain "not each waits for the one before"
 grep -q '^#SBATCH --dependency=afterany:99$' "$work/run.slurm/train.sbatch" || complain "the first does not wait for 99"
 
+# Each job's command is one of the program's; fitted experts have a stage more.
+expect 0 submit "$(dirname "${BASH_SOURCE[0]}")/fault-fitted.yaml" --print --site "$work/site.yaml" --per-stage
+lines '^#SBATCH --job-name=' 8
+says '^arguments=\(moments '
+for stage in $(sed -n 's/^arguments=(\([a-z]*\) .*/\1/p' "$log"); do
+  "$program" "$stage" --help > /dev/null || complain "there is no command $stage"
+done
+
+# As many nodes as there are free.
+expect 0 submit "$config" --print --site "$work/site.yaml" --nodes 2-8
+says '^#SBATCH --nodes=2-8$'
+for wrong in 0 8-2 2- x; do
+  expect 2 submit "$config" --print --site "$work/site.yaml" --nodes "$wrong"
+  says "--nodes $wrong: expected a number"
+done
+
 # What happens to the jobs is asked of squeue.
 stand_in squeue 'echo "3|PENDING|Dependency||0:00|2:00:00"; echo "2|RUNNING|None|n1|0:10|2:00:00"'
 expect 0 status "$config"
