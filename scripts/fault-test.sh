@@ -161,7 +161,7 @@ while ((made < kills)) || [[ -d $store ]]; do
           ;;
       esac
       made=$((made + 1))
-      stage=$(grep -o '[a-z/]*: begins' "$log" | tail -1)
+      stage=$(grep -o '[a-z/-]*: begins' "$log" | tail -1)
       stage=${stage%: begins} stage=${stage:-start}
       in_stage[$stage]=$((${in_stage[$stage]:-0} + 1))
     fi

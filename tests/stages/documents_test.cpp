@@ -1,5 +1,6 @@
 // Pages that are made from the code, and configurations that stand in the tree, are true.
 #include <gtest/gtest.h>
+#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -106,6 +107,69 @@ TEST(Documents, EveryKeyThatAPageNamesExists) {
     }
   }
   EXPECT_GE(checked, 200) << "the reference page alone has about as many";
+}
+
+TEST(Documents, EveryKeyThatACommandSetsExists) {
+  RunConfig config;
+  const config::FieldList fields = field_list(config);
+  std::set<std::string> known;
+  for (const config::Field& field : fields.fields()) known.insert(field.path);
+  std::vector<std::filesystem::path> texts = pages();
+  for (const char* folder : {"configs", "scripts", "slurm", "bench"}) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(kSource / folder)) {
+      const std::string ending = entry.path().extension();
+      if (ending == ".yaml" || ending == ".sh" || ending == ".sbatch") texts.push_back(entry.path());
+    }
+  }
+  const std::regex setting("--set +\"?([a-z_]+(\\.[a-z0-9_]+)*)=");
+  int checked = 0;
+  for (const std::filesystem::path& page : texts) {
+    const std::string text = read_text_file(page);
+    for (std::sregex_iterator match(text.begin(), text.end(), setting), end; match != end; ++match) {
+      const std::string key = (*match)[1];
+      if (key == "key") continue;  // `--set key=value`
+      EXPECT_TRUE(known.contains(key)) << page << " sets the key " << key;
+      ++checked;
+    }
+  }
+  EXPECT_GE(checked, 20);
+}
+
+/// The keys of a YAML text, joined by dots.
+void add_keys(const YAML::Node& node, const std::string& prefix, std::vector<std::string>& keys) {
+  if (!node.IsMap()) {
+    keys.push_back(prefix);
+    return;
+  }
+  for (const auto& entry : node) {
+    const std::string name = entry.first.as<std::string>();
+    add_keys(entry.second, prefix.empty() ? name : prefix + "." + name, keys);
+  }
+}
+
+TEST(Documents, EveryKeyOfAPagesConfigurationExists) {
+  RunConfig config;
+  const config::FieldList fields = field_list(config);
+  std::set<std::string> known{"include"}, sections;
+  for (const config::Field& field : fields.fields()) known.insert(field.path);
+  for (const config::SectionDoc& section : fields.sections()) sections.insert(section.path);
+  int checked = 0;
+  const std::regex block("```yaml\n([^`]*)```");
+  for (const std::filesystem::path& page : pages()) {
+    const std::string text = read_text_file(page);
+    for (std::sregex_iterator match(text.begin(), text.end(), block), end; match != end; ++match) {
+      const YAML::Node node = YAML::Load((*match)[1]);
+      std::vector<std::string> keys;
+      add_keys(node, "", keys);
+      // Sweeps and site files have keys of their own; a configuration begins with a section.
+      if (keys.empty() || !sections.contains(keys.front().substr(0, keys.front().find('.')))) continue;
+      for (const std::string& key : keys) {
+        EXPECT_TRUE(known.contains(key)) << page << " has a configuration with the key " << key;
+        ++checked;
+      }
+    }
+  }
+  EXPECT_GE(checked, 10);
 }
 
 TEST(Documents, TheSiteFilesKeysAreThoseOfThePage) {
