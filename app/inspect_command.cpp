@@ -66,9 +66,39 @@ std::string inspect_safetensors(const fs::path& path) {
   return text;
 }
 
+/// Iterations of k-means: a record a line.
+std::string inspect_lines(const fs::path& path) {
+  std::ifstream stream(path);
+  std::string text, line;
+  std::int64_t records = 0;
+  for (; std::getline(stream, line); ++records) {
+    if (parse_json(line).is_discarded())
+      fail(ExitCode::input, "{}: line {} is not JSON, or is cut short", path.string(), records + 1);
+    text += "  " + line + "\n";
+  }
+  return fmt::format("JSON lines {}: records {}\n{}", path.string(), records, text);
+}
+
+/// An artefact in words.
+std::string manifest_text(const json& manifest) {
+  std::string text =
+      fmt::format("  artefact of stage {}, finished {} by version {}, ranks {} of {} threads\n",
+                  manifest.value("stage", "?"), manifest.value("finished", "?"), manifest.value("program_version", "?"),
+                  manifest.value("ranks", 0), manifest.value("threads_per_rank", 0));
+  const json inputs = manifest.value("inputs", json::object()), counts = manifest.value("counts", json::object()),
+             files = manifest.value("files", json::object());
+  for (const auto& [name, hash] : inputs.items()) text += fmt::format("  made from {}: {}\n", name, hash.dump());
+  for (const auto& [name, count] : counts.items()) text += fmt::format("  {}: {}\n", name, count.dump());
+  std::int64_t bytes = 0;
+  for (const auto& [name, file] : files.items()) bytes += file.value("bytes", std::int64_t{0});
+  return text + fmt::format("  files: {}, {} bytes in all\n", files.size(), bytes);
+}
+
 std::string inspect_json(const fs::path& path) {
   const json value = parse_json(read_text_file(path));
   if (value.is_discarded()) fail(ExitCode::input, "{}: is not JSON, or is cut short", path.string());
+  if (value.is_object() && value.value("format", "") == "moextract-manifest")
+    return fmt::format("moextract-manifest {}\n{}{}\n", path.string(), manifest_text(value), value.dump(2));
   return fmt::format("{} {}\n{}\n", value.is_object() ? value.value("format", std::string("JSON file")) : "JSON file",
                      path.string(), value.dump(2));
 }
@@ -87,9 +117,17 @@ std::string inspect_file(const fs::path& path) {
   char head[9] = {};
   file.read(head, 9);
   if (std::string_view(head, 8) == "\x89HDF\r\n\x1a\n") return inspect_shard(path);
+  if (path.extension() == ".jsonl") return inspect_lines(path);
   if (head[8] == '{') return inspect_safetensors(path);
   if (head[0] == '{' || head[0] == '[') return inspect_json(path);
-  fail(ExitCode::input, "{}: is neither an HDF5 shard, nor a safetensors file, nor JSON of ours", path.string());
+  if (path.filename() == "DONE") {
+    return fmt::format("mark of a finished artefact {}: hash of its manifest {}\n", path.string(),
+                       read_text_file(path));
+  }
+  fail(ExitCode::input,
+       "{}: is neither an HDF5 shard, nor a safetensors file, nor JSON of ours; tables (CSV) and pages "
+       "are read as they are",
+       path.string());
 }
 
 }  // namespace moextract::app

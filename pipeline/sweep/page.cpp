@@ -121,7 +121,7 @@ std::string front_picture(const std::vector<Row>& rows) {
   }
   return fmt::format(
       "<figure>\n{}<figcaption>Each point is a model: after fine-tuning where there was one. Filled points lie on the "
-      "Pareto front: no other has at least their accuracy for at most their MACs. The diamond is the dense "
+      "Pareto front: no other is at least as good in accuracy and MACs and better in one. The diamond is the dense "
       "model.</figcaption></figure>\n",
       svg.finish());
 }
@@ -256,6 +256,10 @@ std::string render_text(const SweepResults& results) {
   }
   std::stable_sort(front.begin(), front.end(),
                    [](const Row* a, const Row* b) { return *a->final_macs() < *b->final_macs(); });
+  const auto same = [](const Row* a, const Row* b) {  // a model that several runs share, such as VBP
+    return a->method == b->method && *a->final_macs() == *b->final_macs() && *a->final_top1() == *b->final_top1();
+  };
+  front.erase(std::unique(front.begin(), front.end(), same), front.end());
   for (const Row* row : front) {
     line(unit_for(row->final_macs()).with_prefix(row->final_macs()) + " MACs", percent_number(row->final_top1()) + " %",
          *row);
