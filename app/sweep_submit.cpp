@@ -184,7 +184,10 @@ void submit_sweep(const SweepOptions& options) {
   if (!options.print) slurm::need_slurm();
   Sweep s(options.file);
   if (options.print) {
-    SweepSubmission(options, s).print();
+    SweepSubmission submission(options, s);
+    if (submission.empty())
+      fmt::print(stderr, "all {} runs are done: there is nothing to submit\n", s.plan.runs.size());
+    submission.print();
     return;
   }
   s.folder.claim(s.plan);

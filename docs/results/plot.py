@@ -2,14 +2,16 @@
 """plot.py RESULTS.csv: draws accuracy against MACs and against parameters from the table of `moextract sweep collect`.
 
 Writes accuracy-macs.svg and accuracy-parameters.svg beside the table. Repetitions (other calibration draws) are one point, their mean,
-with a bar from the lowest to the highest. Standard library only.
+with a bar from the lowest to the highest; more than twice the parameters is left out. Standard library only.
 """
 import csv
 import html
 import pathlib
+import re
 import sys
 
-COLOURS = ["#1f5fae", "#b4540a", "#2e7d32", "#7b1fa2", "#c0392b", "#00838f", "#6d4c41", "#9e9d24", "#455a64", "#d81b60"]
+COLOURS = ["#1f5fae", "#b4540a", "#2e7d32", "#7b1fa2", "#c0392b", "#00838f", "#6d4c41", "#9e9d24", "#455a64", "#d81b60",
+           "#1a237e", "#ff8f00", "#33691e", "#880e4f", "#00bcd4"]
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 860, 470, 60, 30, 330, 50
 TARGET, SEED = "assemble.target_active", "data.calibration.shuffle_seed"
 
@@ -52,7 +54,7 @@ def draw(rows, axis, title, path):
     xs = [x for groups in data.values() for group in groups.values() for x, _ in group] + [100]
     low, high = 5 * int(min(xs) / 5), max(xs)
     if axis == "parameters_share":
-        high = min(high, 130)
+        high = min(high, 200)
     high = 5 * int(high / 5 + 1)
     x_of = lambda x: LEFT + (x - low) / (high - low) * (WIDTH - LEFT - RIGHT)
     y_of = lambda y: TOP + (75 - y) / 75 * (HEIGHT - TOP - BOTTOM)
@@ -67,14 +69,18 @@ def draw(rows, axis, title, path):
         out.append(f'<text x="{x_of(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x}</text>')
     if dense is not None:
         out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(dense):.1f}" y2="{y_of(dense):.1f}" stroke="#4c4f55" stroke-dasharray="4 3"/>')
-        out.append(f'<text x="{WIDTH - RIGHT + 6}" y="{y_of(dense) + 4:.1f}" fill="#4c4f55">dense {dense:.1f}</text>')
-    for i, (name, groups) in enumerate(sorted(data.items())):
+        out.append(f'<text x="{LEFT + 4}" y="{y_of(dense) - 6:.1f}" fill="#4c4f55">dense {dense:.1f}</text>')
+    natural = lambda item: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", item[0])]
+    shown = 0
+    for i, (name, groups) in enumerate(sorted(data.items(), key=natural)):
         colour, places = COLOURS[i % len(COLOURS)], []
         for group in groups.values():
             x = sum(p[0] for p in group) / len(group)
             y = sum(p[1] for p in group) / len(group)
             if x <= high:
                 places.append((x, y, min(p[1] for p in group), max(p[1] for p in group), len(group)))
+        if not places:
+            continue
         places.sort()
         if len(places) > 1:
             line = " ".join(f"{x_of(p[0]):.1f},{y_of(p[1]):.1f}" for p in places)
@@ -82,7 +88,8 @@ def draw(rows, axis, title, path):
         for x, y, least, most, count in places:
             out.append(f'<line x1="{x_of(x):.1f}" x2="{x_of(x):.1f}" y1="{y_of(least):.1f}" y2="{y_of(most):.1f}" stroke="{colour}"/>')
             out.append(f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="3.6" fill="{colour}"><title>{html.escape(name)}: {x:.1f} %, {y:.2f} % top-1, {count} draws</title></circle>')
-        y = TOP + 34 + 19 * i
+        y = TOP + 34 + 19 * shown
+        shown += 1
         out.append(f'<circle cx="{WIDTH - RIGHT + 26}" cy="{y - 4}" r="4" fill="{colour}"/><text x="{WIDTH - RIGHT + 36}" y="{y}">{html.escape(name)}</text>')
     out.append("</svg>")
     path.write_text("\n".join(out) + "\n", encoding="utf-8")
