@@ -190,7 +190,7 @@ for name in "${cases[@]}"; do
       sed 's/^time:.*/time: "00:01:00"\nwarning: 45/' "$work/site.yaml" > "$work/short.yaml"
       steps=600
       while true; do
-        long=(--set train.steps=$steps)
+        long=(--set "train.steps=$steps")
         rm -rf "$work/long-reference" "$work/long-run"
         began=$(date +%s%N)
         FAULT_STORE=$work/long-reference FAULT_RUN=$work/long-run expect 0 "$program" train "$config" "${long[@]}" --set run.threads=2

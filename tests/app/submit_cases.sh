@@ -114,9 +114,9 @@ grep -q '^#SBATCH --dependency=afterany:99$' "$work/run.slurm/train.sbatch" || c
 expect 0 submit "$(dirname "${BASH_SOURCE[0]}")/fault-fitted.yaml" --print --site "$work/site.yaml" --per-stage
 lines '^#SBATCH --job-name=' 8
 says '^arguments=\(moments '
-for stage in $(sed -n 's/^arguments=(\([a-z]*\) .*/\1/p' "$log"); do
+while read -r stage; do
   "$program" "$stage" --help > /dev/null || complain "there is no command $stage"
-done
+done < <(sed -n 's/^arguments=(\([a-z]*\) .*/\1/p' "$log")
 
 # As many nodes as there are free.
 expect 0 submit "$config" --print --site "$work/site.yaml" --nodes 2-8
