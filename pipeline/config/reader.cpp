@@ -8,6 +8,7 @@
 
 #include "config/describe.h"
 #include "config/field_value.h"
+#include "config/yaml_documents.h"
 #include "config/yaml_file.h"
 #include "core/error.h"
 
@@ -175,7 +176,7 @@ YAML::Node setting_node(const std::string& value, const std::string& prefix) {
   if (value.empty() || (value[0] != '[' && value[0] != '"' && value[0] != '\'')) return YAML::Node(value);
   std::string problem = "more text follows the closing quote or bracket";
   try {
-    const std::vector<YAML::Node> nodes = YAML::LoadAll(value);
+    const std::vector<YAML::Node> nodes = load_documents(value);
     if (nodes.size() == 1) return nodes.front();
   } catch (const YAML::Exception& failure) {
     problem = failure.msg;

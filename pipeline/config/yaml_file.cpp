@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/reader.h"
+#include "config/yaml_documents.h"
 #include "core/error.h"
 #include "core/file.h"
 
@@ -82,7 +83,7 @@ std::vector<YAML::Node> parse(const fs::path& file, const std::string& text) {
   try {
     // yaml-cpp accepts a quote that is never closed, and takes all that follows for its text, if the file ends with a
     // line end. Behind this comment it does not.
-    return YAML::LoadAll(text + "\n#");
+    return load_documents(text + "\n#");
   } catch (const YAML::Exception& failure) {
     const std::string hint =
         is_indented_by_tab(text, failure.mark.line) ? "; indent with spaces instead of tabs" : hint_for(failure.msg);

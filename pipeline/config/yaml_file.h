@@ -1,4 +1,4 @@
-// A YAML file as a tree of nodes; the only headers that show yaml-cpp are this one and field_value.h.
+// A YAML file as a tree of nodes; the only headers that show yaml-cpp are this one, yaml_documents.h and field_value.h.
 #pragma once
 
 #include <yaml-cpp/yaml.h>

@@ -50,6 +50,7 @@ cp "$root"/tests/golden/images/* "$out/image/"
 
 cp "$root"/configs/quickstart.yaml "$out/config/whole.yaml"
 cp "$root"/slurm/site.yaml "$out/config/site.yaml"
+printf ',== ' > "$out/config/no-document.yaml"
 cat > "$out/config/sample.yaml" << 'YAML'
 name: "a b"
 cluster: {k: 12, seed: 3, tolerance: 1e-3, target: null, limit: ~}

@@ -161,6 +161,9 @@ TEST_F(ReaderErrors, FilesThatAreNoConfiguration) {
   EXPECT_EQ(message("- a\n- b\n"), "a.yaml:1:1: expected keys and values (key: value), got a list");
   EXPECT_EQ(message("just text\n"), "a.yaml:1:1: expected keys and values (key: value), got text");
   EXPECT_EQ(message("name: a\n---\nname: b\n"), "a.yaml: holds 2 YAML documents; leave one and no other '---'");
+  // Texts that yaml-cpp reads without an end.
+  EXPECT_EQ(message(",== "), "a.yaml:1:1: not valid YAML: text that belongs to no key or list");
+  EXPECT_EQ(message("--- {name: a}\n, b\n"), "a.yaml:2:1: not valid YAML: text that belongs to no key or list");
   EXPECT_EQ(message("? [a, b]\n: 3\n"), "a.yaml:1:3: expected the name of a key, got a list");
 }
 

@@ -91,6 +91,10 @@ TEST(Setting, Messages) {
       message("name='a' b"),
       "--set name='a' b: not a quoted text or a list: more text follows the closing quote or bracket; put text that "
       "begins so in quotes");
+  EXPECT_EQ(
+      message("name='a', b"),
+      "--set name='a', b: not a quoted text or a list: text that belongs to no key or list; put text that begins so in "
+      "quotes");
   EXPECT_EQ(message("name=B\xe4r"), "--set name=B\xe4r: not UTF-8 text");
 }
 
