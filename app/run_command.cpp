@@ -64,7 +64,7 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
   } else if (pipeline.graph().state("collect") == run::ArtefactState::done) {
     const nlohmann::json manifest = pipeline.graph().manifest("collect");
     scale.rank_rate = manifest["counts"].value("images", 0.0) / std::max(1e-9, manifest.value("seconds", 0.0)) /
-                      std::max(1, manifest.value("ranks", 1));
+                      static_cast<double>(std::max<std::int64_t>(1, manifest.value("ranks", std::int64_t{1})));
     source = "as the finished collect made";
   }
   const stages::RunConfig& config = pipeline.config();

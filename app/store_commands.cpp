@@ -61,7 +61,7 @@ std::string details(const fs::path& folder, run::ArtefactState state, const std:
   if (state == run::ArtefactState::done) {
     const json manifest = run::ArtefactStore::manifest_of(folder);
     return fmt::format("{}, {} ranks, finished {}", run::duration_text(manifest.value("seconds", 0.0)),
-                       manifest.value("ranks", 1), manifest.value("finished", "at an unknown time"));
+                       manifest.value("ranks", std::int64_t{1}), manifest.value("finished", "at an unknown time"));
   }
   if (state == run::ArtefactState::damaged) return why;
   const auto holder = run::ArtefactLock::holder(run::lock_path(folder));

@@ -55,8 +55,8 @@ json read_manifest(const fs::path& folder) {
 
 /// Whether key and folder follow from what the manifest says of stage, settings and inputs.
 bool has_its_address(const fs::path& folder, const json& manifest) {
-  const ArtefactSpec spec{manifest.at("stage"), manifest.at("algorithm_version"), manifest.at("settings"),
-                          manifest.at("inputs").get<std::map<std::string, std::string>>()};
+  const ArtefactSpec spec{manifest.at("stage"), static_cast<int>(manifest.at("algorithm_version").get<std::int64_t>()),
+                          manifest.at("settings"), manifest.at("inputs").get<std::map<std::string, std::string>>()};
   return spec.key() == manifest.at("key").get<std::string>() && spec.folder_name() == folder.filename().string();
 }
 

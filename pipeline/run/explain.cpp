@@ -13,7 +13,7 @@ namespace {
 
 std::vector<std::string> differences(const json& manifest, const ArtefactSpec& spec) {
   std::vector<std::string> lines;
-  const int version = manifest.value("algorithm_version", 0);
+  const std::int64_t version = manifest.value("algorithm_version", std::int64_t{0});
   if (version != spec.algorithm_version) {
     lines.push_back(fmt::format("the stage's algorithm has version {} now, {} there", spec.algorithm_version, version));
   }

@@ -25,6 +25,14 @@ TEST(ParseJson, DiscardsWhatIsNoJson) {
   }
 }
 
+TEST(ParseJson, DiscardsNumbersThatNoIntegerHolds) {
+  const std::string digits(64, '6');
+  for (const std::string& text :
+       {"{\"a\":" + digits + "}", "[-" + digits + "]", std::string("[1e19]"), std::string("9.3e18")})
+    EXPECT_TRUE(parse_json(text).is_discarded()) << text;
+  EXPECT_EQ(parse_json("[18446744073709551615, -9223372036854775808, 9.2e18, 0.5]").size(), 4u);
+}
+
 TEST(ParseJson, DiscardsWhatIsNestedTooDeeply) {
   EXPECT_FALSE(parse_json(nested(64)).is_discarded());
   EXPECT_TRUE(parse_json(nested(66)).is_discarded());
