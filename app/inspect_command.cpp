@@ -80,11 +80,11 @@ std::string inspect_lines(const fs::path& path) {
 }
 
 /// An artefact in words.
-std::string manifest_text(const json& manifest) {
+std::string manifest_text(const fs::path& path, const json& manifest) try {
   std::string text =
       fmt::format("  artefact of stage {}, finished {} by version {}, ranks {} of {} threads\n",
                   manifest.value("stage", "?"), manifest.value("finished", "?"), manifest.value("program_version", "?"),
-                  manifest.value("ranks", 0), manifest.value("threads_per_rank", 0));
+                  manifest.value("ranks", std::int64_t{0}), manifest.value("threads_per_rank", std::int64_t{0}));
   const json inputs = manifest.value("inputs", json::object()), counts = manifest.value("counts", json::object()),
              files = manifest.value("files", json::object());
   for (const auto& [name, hash] : inputs.items()) text += fmt::format("  made from {}: {}\n", name, hash.dump());
@@ -92,13 +92,15 @@ std::string manifest_text(const json& manifest) {
   std::int64_t bytes = 0;
   for (const auto& [name, file] : files.items()) bytes += file.value("bytes", std::int64_t{0});
   return text + fmt::format("  files: {}, {} bytes in all\n", files.size(), bytes);
+} catch (const json::exception& error) {
+  fail(ExitCode::input, "{}: is a manifest with a field of another kind than ours ({})", path.string(), error.what());
 }
 
 std::string inspect_json(const fs::path& path) {
   const json value = parse_json(read_text_file(path));
   if (value.is_discarded()) fail(ExitCode::input, "{}: is not JSON, or is cut short", path.string());
   if (value.is_object() && value.value("format", "") == "moextract-manifest")
-    return fmt::format("moextract-manifest {}\n{}{}\n", path.string(), manifest_text(value), value.dump(2));
+    return fmt::format("moextract-manifest {}\n{}{}\n", path.string(), manifest_text(path, value), value.dump(2));
   return fmt::format("{} {}\n{}\n", value.is_object() ? value.value("format", std::string("JSON file")) : "JSON file",
                      path.string(), value.dump(2));
 }
@@ -121,8 +123,9 @@ std::string inspect_file(const fs::path& path) {
   if (head[8] == '{') return inspect_safetensors(path);
   if (head[0] == '{' || head[0] == '[') return inspect_json(path);
   if (path.filename() == "DONE") {
+    const std::string text = read_text_file(path);
     return fmt::format("mark of a finished artefact {}: hash of its manifest {}\n", path.string(),
-                       read_text_file(path));
+                       text.substr(0, text.find('\n')));
   }
   fail(ExitCode::input,
        "{}: is neither an HDF5 shard, nor a safetensors file, nor JSON of ours; tables (CSV) and pages "

@@ -168,9 +168,14 @@ void declare(CLI::App& app, CommandLine& line) {
   CLI::App* doctor = app.add_subcommand("doctor", "Print versions, ranks, cores and threads; start it like a run");
   CLI::Option* slurm =
       doctor->add_flag("--slurm", line.slurm, "Compare what a job asks for with what the cluster offers");
-  doctor->add_option("config", line.submit.config, "With --slurm: the configuration that is to be submitted")
-      ->needs(slurm);
+  doctor->add_option("config", line.submit.config, "With --slurm: the configuration that is to be submitted");
+  doctor->add_option("--set", line.submit.settings, "Override a key of the configuration")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   add_job_options(*doctor, line.submit.job);
+  for (CLI::Option* option : doctor->get_options()) {
+    if (option != slurm && option != doctor->get_help_ptr()) option->needs(slurm);
+  }
   doctor->callback([&line] { line.command = "doctor"; });
   CLI::App* images = app.add_subcommand(
       "images", "Decode every picture of a configuration; name what is broken, double or labelled in two ways");

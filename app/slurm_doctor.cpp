@@ -47,6 +47,22 @@ std::string mpi_kind(const slurm::JobRequest& job) {
   return "";
 }
 
+/// What sbatch says against the script.
+std::string refusal_of(const std::string& text) {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+  if (error) fail(ExitCode::storage, "there is no folder for temporary files (TMPDIR): {}", error.message());
+  struct Script {
+    std::filesystem::path path;
+    ~Script() {
+      std::error_code ignored;
+      std::filesystem::remove(path, ignored);
+    }
+  } const script{folder / fmt::format("moextract-doctor-{}.sbatch", ::getpid())};
+  write_file_atomically(script.path, text);
+  return slurm::refusal(script.path);
+}
+
 }  // namespace
 
 void slurm_doctor(const SubmitOptions& options) {
@@ -85,12 +101,7 @@ void slurm_doctor(const SubmitOptions& options) {
              job.gpus_per_node > 0 ? fmt::format(", GPUs {}", job.gpus_per_node) : "", job.time);
   // Accounts, qualities of service, memory and the limits of users: Slurm itself knows them best.
   if (problems.empty()) {
-    const std::filesystem::path script =
-        std::filesystem::temp_directory_path() / fmt::format("moextract-doctor-{}.sbatch", ::getpid());
-    write_file_atomically(script, job_script_text(options));
-    const std::string refusal = slurm::refusal(script);
-    std::error_code ignored;
-    std::filesystem::remove(script, ignored);
+    const std::string refusal = refusal_of(job_script_text(options));
     if (!refusal.empty()) problems.push_back("sbatch would refuse the job: " + refusal);
   }
   for (const std::string& problem : problems) fmt::print("problem: {}\n", problem);

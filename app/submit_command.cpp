@@ -110,7 +110,11 @@ class Submission {
     request_.dependency = options.dependency;
   }
 
-  std::string text() const { return script("run", options_.dependency); }
+  /// Of the whole run. Throws UserError for what would keep the run from beginning.
+  std::string text() const {
+    check_inputs();
+    return script("run", options_.dependency);
+  }
 
   void print() const {
     for (const std::string& stage : stages()) fmt::print("{}", script(stage, options_.dependency));
@@ -118,8 +122,7 @@ class Submission {
 
   void submit() {
     slurm::need_slurm();
-    // Inside a container the inputs may have other paths: there the job itself looks.
-    if (options_.job.container.empty()) static_cast<void>(stages::Pipeline(config_));
+    check_inputs();
     const std::vector<slurm::QueuedJob> active = slurm::queue(folder_.jobs());
     if (!active.empty()) {
       fail(ExitCode::conflict, "{} of this run is in the queue already; moextract cancel {} takes it away",
@@ -146,6 +149,11 @@ class Submission {
     stages::RunConfig config;
     stages::read_config(options_.config, options_.settings, config);
     return config;
+  }
+
+  void check_inputs() const {
+    // Inside a container the inputs may have other paths: there the job itself looks.
+    if (options_.job.container.empty()) static_cast<void>(stages::Pipeline(config_));
   }
 
   /// The commands that become jobs, in their order.

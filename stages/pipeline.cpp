@@ -266,9 +266,12 @@ void Pipeline::add_cluster() {
   const std::int64_t x = description_.vit.width, h = description_.vit.hidden;
   const std::int64_t width = params.tap == ClusterTap::h ? h : params.tap == ClusterTap::both ? x + h : x;
   const std::int64_t kept = rows * width * 2 <= params.keep_bytes ? rows * width * 2 : 0;
-  const std::int64_t work = params.method == ClusterMethod::hdbscan
-                                ? std::min(params.hdbscan.sample_rows, rows) * (width * 14 + 600)
-                                : params.kmeans.init_sample * width * 12 + most_clusters(params) * width * 24;
+  const std::int64_t by_density = std::min(params.hdbscan.sample_rows, rows) * (width * 14 + 600),
+                     by_kmeans = params.kmeans.init_sample * width * 12 + most_clusters(params) * width * 24;
+  // One after the other where HDBSCAN gives k-means its k.
+  const std::int64_t work = params.method == ClusterMethod::hdbscan     ? by_density
+                            : params.automatic_k == AutomaticK::hdbscan ? std::max(by_density, by_kmeans)
+                                                                        : by_kmeans;
   const double memory = static_cast<double>(params.block_rows * width * 2 + rows * 4 + kept + work);
   add_node("cluster", kClusterVersion, {{"cluster", settings_in_use(params, section("cluster"))}},
            {{"collect", key("collect")}}, {"collect"},

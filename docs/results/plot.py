@@ -77,7 +77,7 @@ def draw(rows, axis, title, path):
         for group in groups.values():
             x = sum(p[0] for p in group) / len(group)
             y = sum(p[1] for p in group) / len(group)
-            if x <= high:
+            if x <= (200 if axis == "parameters_share" else high):
                 places.append((x, y, min(p[1] for p in group), max(p[1] for p in group), len(group)))
         if not places:
             continue

@@ -46,7 +46,10 @@ std::string panel(const Clustering& c) {
   }
   std::string html = fmt::format("<div class=\"panel-box\"><b>{}</b>{}k = {}, {} rows", escape_html(name), picture,
                                  count_text(c.k), count_text(c.rows));
-  if (!c.criterion.empty()) html += fmt::format("<br>k by {} among {} tried", escape_html(c.criterion), c.tried.size());
+  if (!c.criterion.empty()) {
+    html += "<br>k by " + escape_html(c.criterion);
+    if (!c.tried.empty()) html += fmt::format(" among {} tried", c.tried.size());
+  }
   html += c.is_hdbscan() ? hdbscan_text(c) : iterations_text(c);
   if (c.silhouette) {
     html += fmt::format("<br>silhouette {}, Davies-Bouldin {}", fixed_text(c.silhouette, 3),

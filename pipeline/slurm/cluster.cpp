@@ -82,7 +82,10 @@ std::string submit(const std::filesystem::path& script) {
 std::string refusal(const std::filesystem::path& script) {
   const ProgramResult result = run_program({"sbatch", "--test-only", script.string()});
   if (result.code == 127) no_slurm();
-  return result.code == 0 ? "" : one_line(result.err) + partition_hint(trimmed(result.err));
+  if (result.code == 0) return "";
+  const std::string said = one_line(result.err);
+  return said.empty() ? fmt::format("it ends with exit code {} and says nothing", result.code)
+                      : said + partition_hint(trimmed(result.err));
 }
 
 std::vector<QueuedJob> queue(const std::vector<std::string>& ids) {

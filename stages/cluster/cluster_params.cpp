@@ -190,6 +190,9 @@ json settings_in_use(const ClusterParams& params, json section) {
     if (params.automatic_k == AutomaticK::none || by_hdbscan) section.erase("k_range");
     if (params.automatic_k != AutomaticK::none) section.erase("k");
   }
+  if (by_hdbscan) {  // of its clusters the number alone is used
+    for (const char* key : {"noise", "held_back_rows"}) section["hdbscan"].erase(key);
+  }
   // The setting came later: what is as it was before keeps its address.
   if (section.contains("hdbscan") &&
       (params.hdbscan.pca_components == 0 || params.hdbscan.pca_rows == cluster::hdbscan::PcaRows::sample))

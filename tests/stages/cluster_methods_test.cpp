@@ -156,7 +156,10 @@ TEST(ClusterMethods, KMeansTakesHdbscansNumberOfClusters) {
     }
   }
   EXPECT_EQ(
-      run_stages(small.config(with(settings, {"cluster.k_range.most=9", "cluster.k=3"}), "same"), 1, 1, {"cluster"})
+      run_stages(small.config(with(settings, {"cluster.k_range.most=9", "cluster.k=3", "cluster.hdbscan.noise=dropped",
+                                              "cluster.hdbscan.held_back_rows=7"}),
+                              "same"),
+                 1, 1, {"cluster"})
           .at("cluster")
           .filename(),
       folder.filename())
