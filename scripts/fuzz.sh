@@ -3,7 +3,7 @@
 #
 # Builds the targets of tests/fuzz with clang, libFuzzer and the sanitizers of addresses and undefined behaviour into
 # build/fuzz, and runs each of them for its share of the seconds, from a few small good files. An input must be accepted or
-# refused with a message; a crash, an assertion, another exception, ten seconds for one input, or more memory than a target
+# refused with a message; a crash, an assertion, another exception, ten seconds for one input (pictures: 60), or more memory than a target
 # may take is a finding: it is kept in build/fuzz/findings and named. TARGET is one or more of
 #   safetensors shard tar idx csv listing image config sweep records description
 #
@@ -72,6 +72,8 @@ done
 
 # Memory that one allocation may take, in MiB. The largest picture that is read has 200 million pixels of three bytes.
 declare -A limit=([image]=700)
+# Seconds of one input: such a picture takes seconds to decode, and with sanitizers on a busy machine a quarter of a minute.
+declare -A longest=([image]=60)
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 "$root/tests/fuzz/make_corpus.sh" "$work"
@@ -86,7 +88,7 @@ for target in "${targets[@]}"; do
   one=${limit[$target]:-256}
   code=0
   ASAN_OPTIONS=allocator_may_return_null=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-    "$bin/fuzz_$target" -seed="$seed" -max_total_time="$share" -timeout=10 -malloc_limit_mb="$one" \
+    "$bin/fuzz_$target" -seed="$seed" -max_total_time="$share" -timeout="${longest[$target]:-10}" -malloc_limit_mb="$one" \
     -rss_limit_mb=$((2 * one + 1024)) -max_len=16384 -print_final_stats=1 -artifact_prefix="$findings/$target-" \
     "$corpus/$target" "$work/$target" > "$work/$target.log" 2>&1 || code=$?
   count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
