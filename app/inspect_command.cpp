@@ -99,10 +99,9 @@ std::string manifest_text(const fs::path& path, const json& manifest) try {
 std::string inspect_json(const fs::path& path) {
   const json value = parse_json(read_text_file(path));
   if (value.is_discarded()) fail(ExitCode::input, "{}: is not JSON, or is cut short", path.string());
-  if (value.is_object() && value.value("format", "") == "moextract-manifest")
-    return fmt::format("moextract-manifest {}\n{}{}\n", path.string(), manifest_text(path, value), value.dump(2));
-  return fmt::format("{} {}\n{}\n", value.is_object() ? value.value("format", std::string("JSON file")) : "JSON file",
-                     path.string(), value.dump(2));
+  const std::string kind = value.is_object() ? value.value("format", "JSON file") : "JSON file";
+  return fmt::format("{} {}\n{}{}\n", kind, path.string(),
+                     kind == "moextract-manifest" ? manifest_text(path, value) : "", value.dump(2));
 }
 
 }  // namespace

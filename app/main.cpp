@@ -192,6 +192,12 @@ void declare(CLI::App& app, CommandLine& line) {
   markdown->callback([&line] { line.command = "reference-page"; });
 }
 
+/// "colect: did you mean collect?", or, where nothing is near, "colect;": the next step follows.
+std::string with_nearest(const std::string& name, const std::vector<std::string>& known) {
+  const std::string near = config::nearest_name(name, known);
+  return name + (near.empty() ? ";" : ": did you mean " + near + "?");
+}
+
 /// Commands of one process: with several ranks rank 0 does them.
 int execute_alone(const CommandLine& line) {
   if (line.command == "verify")
@@ -215,9 +221,7 @@ int execute_alone(const CommandLine& line) {
       std::vector<std::string> known;
       for (const config::Field& field : fields.fields()) known.push_back(field.path);
       for (const config::SectionDoc& section : fields.sections()) known.push_back(section.path);
-      const std::string near = config::nearest_name(line.prefix, known);
-      fail(ExitCode::usage, "there is no key {}{} moextract reference prints all", line.prefix,
-           near.empty() ? ";" : ": did you mean " + near + "?");
+      fail(ExitCode::usage, "there is no key {} moextract reference prints all", with_nearest(line.prefix, known));
     }
     fmt::print("{}", text);
   }
@@ -281,9 +285,8 @@ bool is_unknown_command(const CLI::App& app, int argc, char** argv) {
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
     known.push_back(command->get_name());
   if (std::find(known.begin(), known.end(), argv[1]) != known.end()) return false;
-  const std::string near = config::nearest_name(argv[1], known);
-  fmt::print(stderr, "moextract: error: there is no command {}{} moextract --help lists them\n", argv[1],
-             near.empty() ? ";" : ": did you mean " + near + "?");
+  fmt::print(stderr, "moextract: error: there is no command {} moextract --help lists them\n",
+             with_nearest(argv[1], known));
   return true;
 }
 

@@ -1,4 +1,4 @@
-// moextract doctor --slurm: what the cluster offers against what the site file asks.
+// moextract doctor --slurm: what the cluster offers against what a job asks for.
 #include <fmt/format.h>
 
 #include <unistd.h>

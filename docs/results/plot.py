@@ -52,10 +52,8 @@ def draw(rows, axis, title, path):
     data = series(rows, axis)
     dense = next((100 * float(row["dense_top1"]) for row in rows if row.get("dense_top1")), None)
     xs = [x for groups in data.values() for group in groups.values() for x, _ in group] + [100]
-    low, high = 5 * int(min(xs) / 5), max(xs)
-    if axis == "parameters_share":
-        high = min(high, 200)
-    high = 5 * int(high / 5 + 1)
+    furthest = min(max(xs), 200) if axis == "parameters_share" else max(xs)
+    low, high = 5 * int(min(xs) / 5), 5 * int(furthest / 5 + 1)
     x_of = lambda x: LEFT + (x - low) / (high - low) * (WIDTH - LEFT - RIGHT)
     y_of = lambda y: TOP + (75 - y) / 75 * (HEIGHT - TOP - BOTTOM)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
@@ -77,7 +75,7 @@ def draw(rows, axis, title, path):
         for group in groups.values():
             x = sum(p[0] for p in group) / len(group)
             y = sum(p[1] for p in group) / len(group)
-            if x <= (200 if axis == "parameters_share" else high):
+            if x <= furthest:
                 places.append((x, y, min(p[1] for p in group), max(p[1] for p in group), len(group)))
         if not places:
             continue
