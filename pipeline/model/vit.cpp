@@ -112,14 +112,18 @@ at::Tensor Vit::logits(const at::Tensor& images, const Observer& observer) const
   return read_out(x);
 }
 
+bool Vit::infers(const at::Tensor& x) const {
+  return packed_applies(x) && packed_applies(patch_weight_);
+}
+
 void Vit::record(const at::Tensor& images, std::span<const std::int64_t> rows, bool hidden,
                  const Recorder& recorder) const {
-  if (!packed_applies(images) || !packed_applies(patch_weight_)) return Network::record(images, rows, hidden, recorder);
+  if (!infers(images)) return Network::record(images, rows, hidden, recorder);
   infer_record(images, rows, hidden, recorder);
 }
 
 at::Tensor Vit::embed(const at::Tensor& images) const {
-  if (packed_applies(images) && packed_applies(patch_weight_)) return infer_embed(images);
+  if (infers(images)) return infer_embed(images);
   const std::int64_t n = images.size(0);
   at::Tensor x = patches(images);
   // Models that give the class token no position (pos_embed has one row a patch) add positions before the tokens are
@@ -136,7 +140,7 @@ at::Tensor Vit::embed(const at::Tensor& images) const {
 }
 
 at::Tensor Vit::advance(std::int64_t layer, const at::Tensor& tokens, const Observer& observer) const {
-  if (packed_applies(tokens) && packed_applies(patch_weight_)) return infer_block(layer, tokens, observer);
+  if (infers(tokens)) return infer_block(layer, tokens, observer);
   const Block& block = blocks_.at(static_cast<std::size_t>(layer));
   const std::int64_t kept = params_.mlp_tokens(layer);
   const at::Tensor mixed = attention(block, norm(tokens, block.norm1), kept);
@@ -151,7 +155,7 @@ at::Tensor Vit::advance(std::int64_t layer, const at::Tensor& tokens, const Obse
 }
 
 at::Tensor Vit::read_out(const at::Tensor& tokens) const {
-  if (packed_applies(tokens) && packed_applies(patch_weight_)) return infer_read_out(tokens);
+  if (infers(tokens)) return infer_read_out(tokens);
   return answer(norm(
       params_.class_token ? tokens.slice(1, 0, params_.prefix_tokens()) : tokens.mean(1, /*keepdim=*/true), norm_));
 }

@@ -65,7 +65,8 @@ class Vit : public Network {
   /// Logits from what the heads read, after the last norm: [n, prefix tokens or 1, width].
   at::Tensor answer(const at::Tensor& read) const;
 
-  // Inference on a CPU, in vit_inference.cpp.
+  // Inference on a CPU, in vit_inference.cpp; whether what follows from x goes that way.
+  bool infers(const at::Tensor& x) const;
   at::Tensor infer_embed(const at::Tensor& images) const;
   at::Tensor infer_block(std::int64_t layer, const at::Tensor& tokens, const Observer& observer) const;
   at::Tensor infer_read_out(const at::Tensor& tokens) const;
