@@ -168,7 +168,11 @@ void set_end_time(const stages::RunParams& params) {
     run::stop_at(std::chrono::system_clock::now() +
                  std::chrono::duration_cast<std::chrono::system_clock::duration>(limit) - margin);
   }
-  if (const auto end = run::slurm_end_time()) run::stop_at(*end - margin);
+  if (const auto end = run::slurm_end_time()) {
+    // A job shorter than the margin would be told to save before it has begun.
+    const auto left = *end - std::chrono::system_clock::now();
+    run::stop_at(*end - std::min<std::chrono::system_clock::duration>(margin, left / 2));
+  }
 }
 
 /// Collective. The nodes of the run, each once.

@@ -125,6 +125,9 @@ same_as_local() { # REFERENCE
 }
 
 cp "$root/tests/app/fault.yaml" "$root/tests/app/sweep.yaml" "$work"
+# A training of some seconds, so that what is done to it meets it on fast machines too.
+sed -i 's/^  steps: 60$/  steps: 240/' "$work/fault.yaml"
+grep -q '^  steps: 240$' "$work/fault.yaml" || die "tests/app/fault.yaml does not train 60 steps"
 config=$work/fault.yaml
 cat > "$work/site.yaml" << EOF_SITE
 time: "00:30:00"
@@ -185,8 +188,10 @@ for name in "${cases[@]}"; do
       same_as_local "$work/reference"
       ;;
     limit)
-      # One minute, of which 45 seconds are the warning: the training needs more than what is left. How many steps that
-      # takes is measured: at least 20 seconds without Slurm, where two threads have the cores to themselves.
+      # One minute. Slurm looks at the limits every half a minute and so warns at any time up to the end of the warning,
+      # even before a rank is there; the run itself ends 40 seconds before the limit, 20 after the start. The training
+      # needs more than that: how many steps it takes is measured, at least 30 seconds without Slurm, where two threads
+      # have the cores to themselves.
       sed 's/^time:.*/time: "00:01:00"\nwarning: 45/' "$work/site.yaml" > "$work/short.yaml"
       steps=600
       while true; do
@@ -195,18 +200,26 @@ for name in "${cases[@]}"; do
         began=$(date +%s%N)
         FAULT_STORE=$work/long-reference FAULT_RUN=$work/long-run expect 0 "$program" train "$config" "${long[@]}" --set run.threads=2
         took=$((($(date +%s%N) - began) / 1000000))
-        ((took < 20000)) || break
-        # Half as many again as the pace says, so that one more try is enough.
-        steps=$((steps * 30000 / took + 1))
+        ((took < 30000)) || break
+        # A third more than the pace says, so that one more try is enough.
+        steps=$((steps * 40000 / took + 1))
       done
-      moextract 0 submit "$config" "${long[@]}" --site "$work/short.yaml" "${both[@]}"
-      # A start has some twelve seconds for work, and a slow machine needs many.
+      moextract 0 submit "$config" "${long[@]}" --set run.stop_before_end=40 --site "$work/short.yaml" "${both[@]}"
+      # A start has some ten seconds for work, and a slow machine needs many.
       wait_until $((300 + took / 100)) queue_is_empty
       said_in "$job_log" "interrupted"
       said_in "$job_log" "exit code 75: goes on in another start"
       said_in "$job_log" "train: resumed from step"
       said_in "$job_log" "job [0-9]+: done"
       diff -r -x manifest.json -x DONE "$work/long-reference"/train-* "$FAULT_STORE"/train-* > "$log" || complain "the training differs"
+      # Without any warning: no machine trains that many steps in the seconds that are left.
+      sed 's/^warning:.*/warning: 0/' "$work/short.yaml" > "$work/silent.yaml"
+      export FAULT_RUN=$work/limit/silent
+      job_log=$FAULT_RUN.slurm/log
+      moextract 0 submit "$config" --set train.steps=1000000 --set run.stop_before_end=45 --site "$work/silent.yaml" "${both[@]}"
+      wait_until 60 log_says "interrupted \(the end of the job's time is near\)"
+      moextract 0 cancel "$config" --now
+      wait_until 60 queue_is_empty
       ;;
     signal)
       moextract 0 submit "$config" "${both[@]}"

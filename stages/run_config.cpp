@@ -35,7 +35,8 @@ void describe(config::Section section, RunParams& p) {
       .runtime_only();
   section
       .add("stop_before_end", &p.stop_before_end,
-           "How long before run.time_limit, or the end of the Slurm job (SLURM_JOB_END_TIME), the run saves and ends")
+           "How long before run.time_limit, or the end of the Slurm job (SLURM_JOB_END_TIME), the run saves and ends; of "
+           "a Slurm job at most half of what is left when the run starts")
       .at_least(0)
       .in("seconds")
       .runtime_only();
