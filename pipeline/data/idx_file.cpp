@@ -43,6 +43,17 @@ class IdxReader {
     fail(ExitCode::input, "{}: magic number 0x{:08x}, expected 0x{:08x}; {}", path_, magic, expected, hint);
   }
 
+  IdxShape image_shape() {
+    expect_magic(kImagesMagic);
+    IdxShape shape;
+    shape.count = number();
+    const std::int64_t height = number(), width = number();
+    check_image_size(width, height, path_);
+    shape.height = static_cast<int>(height);
+    shape.width = static_cast<int>(width);
+    return shape;
+  }
+
   /// The rest of the file, which must be `size` bytes. Grows with what is there, not with what the header claims.
   std::vector<std::uint8_t> payload(std::int64_t size, const std::string& claim) {
     if (size > kMaxBytes)
@@ -89,17 +100,16 @@ class IdxReader {
 
 }  // namespace
 
+IdxShape read_idx_shape(const std::filesystem::path& path) {
+  return IdxReader(path).image_shape();
+}
+
 IdxImages read_idx_images(const std::filesystem::path& path) {
   IdxReader reader(path);
-  reader.expect_magic(kImagesMagic);
-  IdxImages images;
-  images.count = reader.number();
-  const std::int64_t height = reader.number(), width = reader.number();
-  check_image_size(width, height, path.string());
-  images.height = static_cast<int>(height);
-  images.width = static_cast<int>(width);
-  images.pixels = reader.payload(images.count * height * width,
-                                 fmt::format("{} images of {} x {} pixels", images.count, width, height));
+  IdxImages images{reader.image_shape(), {}};
+  const auto& [count, height, width] = images.shape;
+  images.pixels =
+      reader.payload(count * height * width, fmt::format("{} images of {} x {} pixels", count, width, height));
   return images;
 }
 

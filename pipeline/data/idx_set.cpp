@@ -1,5 +1,6 @@
-// The MNIST family: one file of grey pictures, one of labels, both held in memory.
+// The MNIST family: one file of grey pictures, held in memory from the first load on, and one of labels.
 #include <algorithm>
+#include <mutex>
 
 #include "data/idx_file.h"
 #include "data/image_set_kinds.h"
@@ -23,37 +24,48 @@ fs::path labels_of(const fs::path& images) {
 
 class IdxSet final : public SelectedImageSet {
  public:
-  explicit IdxSet(const ImageSetParams& params) {
+  explicit IdxSet(const ImageSetParams& params) : source_(params.source), shape_(read_idx_shape(params.source)) {
     const fs::path label_file = params.labels.empty() ? labels_of(params.source) : params.labels;
-    // Labels first: a mistake in them is found before the large file is read.
     const std::vector<std::uint8_t> labels = read_idx_labels(label_file);
-    images_ = read_idx_images(params.source);
-    if (images_.count != static_cast<std::int64_t>(labels.size())) {
-      fail(ExitCode::input, "{}: {} images, but {} has {} labels; they do not belong together", params.source.string(),
-           images_.count, label_file.string(), labels.size());
+    if (shape_.count != static_cast<std::int64_t>(labels.size())) {
+      fail(ExitCode::input, "{}: {} images, but {} has {} labels; they do not belong together", source_.string(),
+           shape_.count, label_file.string(), labels.size());
     }
-    if (labels.empty()) fail(ExitCode::input, "{}: holds no images", params.source.string());
+    if (labels.empty()) fail(ExitCode::input, "{}: holds no images", source_.string());
     classes_ = *std::max_element(labels.begin(), labels.end()) + 1;
     std::vector<Entry> entries;
     for (std::size_t i = 0; i < labels.size(); ++i) {
-      entries.push_back({fmt::format("#{}", i), labels[i], static_cast<std::int64_t>(i),
-                         std::int64_t{images_.height} * images_.width});
+      entries.push_back(
+          {fmt::format("#{}", i), labels[i], static_cast<std::int64_t>(i), std::int64_t{shape_.height} * shape_.width});
     }
     take(std::move(entries), params);
-    seal(fmt::format("idx {}x{} of {}", images_.width, images_.height, images_.count), params);
+    seal(fmt::format("idx {}x{} of {}", shape_.width, shape_.height, shape_.count), params);
   }
 
   Image load(std::int64_t index) const override {
     const Entry& entry = entries_.at(static_cast<std::size_t>(index));
     const auto size = static_cast<std::size_t>(entry.size);
-    const std::uint8_t* grey = images_.pixels.data() + static_cast<std::size_t>(entry.offset) * size;
-    Image image{images_.width, images_.height, std::vector<std::uint8_t>(size * 3)};
+    const std::uint8_t* grey = pixels().data() + static_cast<std::size_t>(entry.offset) * size;
+    Image image{shape_.width, shape_.height, std::vector<std::uint8_t>(size * 3)};
     for (std::size_t i = 0; i < size; ++i) image.rgb[3 * i] = image.rgb[3 * i + 1] = image.rgb[3 * i + 2] = grey[i];
     return image;
   }
 
  private:
-  IdxImages images_;
+  /// Plans are made of many sets whose pictures nobody asks for.
+  const std::vector<std::uint8_t>& pixels() const {
+    std::call_once(read_, [this] {
+      IdxImages images = read_idx_images(source_);
+      if (images.shape != shape_) fail(ExitCode::input, "{}: has changed since it was opened", source_.string());
+      pixels_ = std::move(images.pixels);
+    });
+    return pixels_;
+  }
+
+  fs::path source_;
+  IdxShape shape_;
+  mutable std::once_flag read_;
+  mutable std::vector<std::uint8_t> pixels_;
 };
 
 }  // namespace

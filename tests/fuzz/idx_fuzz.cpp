@@ -8,8 +8,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const fuzz::InputFile input({data, size});
   fuzz::accept_or_refuse([&] {
     const data::IdxImages images = data::read_idx_images(input.path());
-    MOEX_ASSERT(static_cast<std::int64_t>(images.pixels.size()) == images.count * images.height * images.width,
-                "all pixels are there");
+    const auto& [count, height, width] = images.shape;
+    MOEX_ASSERT(static_cast<std::int64_t>(images.pixels.size()) == count * height * width, "all pixels are there");
   });
   fuzz::accept_or_refuse([&] {
     const std::vector<std::uint8_t> labels = data::read_idx_labels(input.path());

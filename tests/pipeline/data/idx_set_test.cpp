@@ -33,6 +33,12 @@ class IdxSet : public testing::Test {
     expect_message([this] { open_image_set(params_); }, parts);
   }
 
+  /// Found when the first picture is wanted, and again with the next.
+  void expect_refused_in_load(const std::vector<std::string>& parts) {
+    const auto set = open_image_set(params_);
+    for (int i = 0; i < 2; ++i) expect_message([&] { set->load(i); }, parts);
+  }
+
   TemporaryFolder folder_;
   ImageSetParams params_;
 };
@@ -62,7 +68,7 @@ TEST_F(IdxSet, PlainAndGzip) {
   // A gzip file cut short is found, wherever it is cut.
   const std::string whole = read(zipped.source);
   folder_.write("z-images-idx3-ubyte.gz", whole.substr(0, whole.size() - 6));
-  expect_message([&] { open_image_set(zipped); }, {"z-images-idx3-ubyte.gz", "fetch it again"});
+  expect_message([&] { open_image_set(zipped)->load(0); }, {"z-images-idx3-ubyte.gz", "fetch it again"});
 }
 
 TEST_F(IdxSet, ListOfNumbers) {
@@ -73,13 +79,16 @@ TEST_F(IdxSet, ListOfNumbers) {
 }
 
 TEST_F(IdxSet, SizesThatDoNotFit) {
-  folder_.write("t-images-idx3-ubyte", images(4, 5));
-  expect_refused({"t-images", "5 images of 3 x 2", "24 of 30"});
-  folder_.write("t-images-idx3-ubyte", images(4, 3));
-  expect_refused({"t-images", "3 images", "more than"});
   folder_.write("t-images-idx3-ubyte", images(4, 0xffffffff));
-  expect_refused({"t-images", "4294967295 images"});
+  expect_refused({"t-images", "4294967295 images", "4 labels"});
+  folder_.write("t-images-idx3-ubyte", images(3, 4));
+  expect_refused_in_load({"t-images", "4 images of 3 x 2", "18 of 24"});
+  folder_.write("t-images-idx3-ubyte", images(5, 4));
+  expect_refused_in_load({"t-images", "4 images", "more than"});
+  folder_.write("t-images-idx3-ubyte", images(4, 4));
+  const auto opened = open_image_set(params_);
   folder_.write("t-images-idx3-ubyte", images(3, 3));
+  expect_message([&] { opened->load(0); }, {"t-images", "has changed"});
   expect_refused({"3 images", "t-labels", "4 labels"});
   folder_.write("t-labels-idx1-ubyte", labels({1, 0}, 4));
   expect_refused({"t-labels", "2 of 4"});
