@@ -34,9 +34,13 @@ namespace moextract::app {
 namespace fs = std::filesystem;
 namespace {
 
+std::string ranks_text(std::int64_t ranks, std::int64_t threads) {
+  return fmt::format("{} rank{} of {} thread{}", ranks, ranks == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
+}
+
 void print_plan(const stages::Pipeline& pipeline, const std::vector<std::string>& wanted, const fs::path& folder,
                 int ranks, int threads, const Device& device) {
-  fmt::print("model {}, {} ranks of {} threads on {}, run folder {}\n", pipeline.description().name, ranks, threads,
+  fmt::print("model {}, {} on {}, run folder {}\n", pipeline.description().name, ranks_text(ranks, threads),
              device.text(), folder.string());
   for (const run::StageNode& node : pipeline.graph().nodes()) {
     const bool asked = std::find(wanted.begin(), wanted.end(), node.id) != wanted.end();
@@ -70,7 +74,7 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
   const stages::RunConfig& config = pipeline.config();
   const stages::CollectPlan plan =
       stages::plan_collect(config.collect, pipeline.description(), config.model.micro_batch, scale);
-  fmt::print("\ncollect, {} images on {} ranks of {} threads:\n", scale.images, scale.ranks, scale.threads);
+  fmt::print("\ncollect, {} images on {}:\n", scale.images, ranks_text(scale.ranks, scale.threads));
   fmt::print("  writes    {} in {} files of {} each: {} rows of each layer and tap\n", plan_bytes(plan.bytes),
              plan.files, plan_bytes(plan.bytes / static_cast<double>(std::max<std::int64_t>(plan.files, 1))),
              plan.rows);
@@ -193,7 +197,7 @@ void make_and_report(const RunOptions& options, const Prepared& prepared, int th
   Workers workers(threads, [] { at::set_num_threads(1); });
   run::Context context{.comm = comm, .workers = workers, .log = log, .device = prepared.device};
   const Environment environment = survey_environment(comm, threads, prepared.device);
-  log->info("{}: {} ranks of {} threads on {} ({})", options.stage, comm.size(), threads, name_of(prepared.device.kind),
+  log->info("{}: {} on {} ({})", options.stage, ranks_text(comm.size(), threads), name_of(prepared.device.kind),
             environment.version_line());
   if (comm.size() > 1) {
     for (const std::string& row : environment.table()) log->info(row);

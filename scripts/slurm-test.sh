@@ -180,7 +180,7 @@ for name in "${cases[@]}"; do
       wait_until 120 queue_is_empty
       said_in "$job_log" "job [0-9]+: done"
       moextract 0 logs "$config"
-      says "run: 4 ranks of 1 threads"
+      says "run: 4 ranks of 1 thread on"
       moextract 0 status "$config"
       says "no longer in the queue"
       says "evaluate/experts +done"

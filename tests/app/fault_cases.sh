@@ -201,7 +201,7 @@ case $case_name in
     ;;
   plan)
     expect 0 "$program" collect "$config" --dry-run --images 1281167 --ranks 64 --rate 100
-    says "collect, 1281167 images on 64 ranks of 1 threads"
+    says "collect, 1281167 images on 64 ranks of 1 thread:"
     says "writes +[0-9.]+ GB in 20019 files of .* 7687002 rows"
     says "time +3 min 20 s: the busiest rank has 20032 images, at 100.0 a second \(--rate\)"
     expect 0 "$program" collect "$config" --dry-run
