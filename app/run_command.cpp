@@ -67,8 +67,13 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
     scale.rank_rate = options.plan_rate;
   } else if (pipeline.graph().state("collect") == run::ArtefactState::done) {
     const nlohmann::json manifest = pipeline.graph().manifest("collect");
-    scale.rank_rate = manifest["counts"].value("images", 0.0) / std::max(1e-9, manifest.value("seconds", 0.0)) /
-                      static_cast<double>(std::max<std::int64_t>(1, manifest.value("ranks", std::int64_t{1})));
+    // Of what the last start of collect made itself.
+    const nlohmann::json counts = manifest["counts"];
+    const double found = counts.value("shards_found", 0.0) / std::max(1.0, counts.value("shards", 0.0));
+    if (found < 1) {
+      scale.rank_rate = counts.value("images", 0.0) * (1.0 - found) / std::max(1e-9, manifest.value("seconds", 0.0)) /
+                        static_cast<double>(std::max<std::int64_t>(1, manifest.value("ranks", std::int64_t{1})));
+    }
     source = "as the finished collect made";
   }
   const stages::RunConfig& config = pipeline.config();

@@ -58,6 +58,14 @@ Pipeline::Pipeline(const RunConfig& config, InputCache* cache)
     dense_identity_ = weights.hash;
   }
   description_ = describe_model(config_.model, own);
+  for (const char* name : {"train", "validation"}) {
+    const data::ImageSet* set = images(name);
+    if (set == nullptr || set->classes() <= description_.vit.classes) continue;
+    fail(ExitCode::input,
+         "data.{}.source: {}: the images have {} classes, but the model knows {}. Give the right model, or the file of "
+         "its class names as data.{}.classes",
+         name, set->summary(), set->classes(), description_.vit.classes, name);
+  }
   if (trains_) add_train();
   if (images_.contains("calibration")) {
     add_collect();
@@ -139,6 +147,11 @@ std::vector<std::string> Pipeline::nodes_of(const std::string& stage) const {
          "model.weights: the configuration names a trained model, so there is nothing to train; leave it empty to "
          "train one");
   }
+  if (stage == "moments" && images_.contains("calibration")) {
+    fail(ExitCode::config,
+         "assemble.statistics: the experts are made of the recorded tokens alone, so there is no stage moments; set it "
+         "to streamed, or assemble.method to least_squares");
+  }
   if (stage == "finetune" && !config_.finetune.enabled)
     fail(ExitCode::config, "finetune.enabled: is false, so there is no such stage");
   fail(ExitCode::config, "data.{}.source: stage {} needs images; give their place",
@@ -173,8 +186,11 @@ moe::LoadedModel Pipeline::model_of(const std::string& node) const {
   return moe::load_model(graph_.folder(node) / kModelFile, std::nullopt);
 }
 
-std::vector<fs::path> Pipeline::shards() const {
-  return shard_paths(graph_.folder("collect"), images("calibration")->size(), config_.collect);
+std::vector<fs::path> Pipeline::shards(run::Context& context) const {
+  const data::ImageSet& set = *images("calibration");
+  std::vector<fs::path> paths = shard_paths(graph_.folder("collect"), set.size(), config_.collect);
+  context.comm.together([&] { check_shards(paths, dense_identity_, set, config_.collect); });
+  return paths;
 }
 
 void Pipeline::add_train() {
@@ -278,7 +294,7 @@ void Pipeline::add_cluster() {
            fmt::format("{}, {} layers, {} rows of {} float16 values each; at most about {} of memory a rank",
                        method_text(params), description_.vit.depth, rows, width, bytes_text(memory)),
            [this](run::Context& context, const fs::path& folder) {
-             const ClusterInputs inputs{shards(), description_.vit.depth,
+             const ClusterInputs inputs{shards(context), description_.vit.depth,
                                         [this](std::int64_t layer) { return output_layer(layer); }};
              return cluster_layers(config_.cluster, inputs, context, folder);
            });
@@ -301,6 +317,11 @@ void Pipeline::add_moments() {
   MomentsParams params = config_.moments;
   if (params.products == Products::automatic)
     params.products = choices_.needs_covariance ? Products::full : Products::diagonal;
+  if (choices_.needs_covariance && params.products == Products::diagonal) {
+    fail(ExitCode::config,
+         "moments.products: diagonal leaves out what score elimination and compensation least_squares need; set it to "
+         "full or automatic");
+  }
   const std::int64_t most = most_clusters(config_.cluster);  // HDBSCAN: the data decide
   const double bytes =
       moment_bytes(params, most > 0 ? most : config_.cluster.kmeans.k, description_.vit.hidden, description_.vit.width);
@@ -325,8 +346,8 @@ void Pipeline::add_moments() {
              need_device(context.device, context.comm);
              return gather_moments(
                  params,
-                 {dense(), set, graph_.folder("cluster"), shards(), choices_.router, choices_.class_token_apart(),
-                  dense_identity_, config_.data.on_bad_image, config_.data.max_bad_share},
+                 {dense(), set, graph_.folder("cluster"), shards(context), choices_.router,
+                  choices_.class_token_apart(), dense_identity_, config_.data.on_bad_image, config_.data.max_bad_share},
                  context, folder);
            });
 }
@@ -363,7 +384,7 @@ void Pipeline::add_assemble() {
            "cuts experts; writes one safetensors file" + sequential_text(),
            [this, streamed](run::Context& context, const fs::path& folder) {
              const AssembleInputs inputs{dense(),
-                                         shards(),
+                                         shards(context),
                                          streamed ? fs::path() : graph_.folder("cluster"),
                                          streamed ? graph_.folder("moments") : fs::path(),
                                          dense_identity_,
@@ -383,14 +404,15 @@ void Pipeline::add_assemble() {
     inputs["experts"] = key("assemble/experts");
     needs.emplace_back("assemble/experts");
   }
-  add_node(
-      "assemble/vbp", kAssembleVersion, {{"baseline", section("baseline")}, {"model", model::to_json(description_)}},
-      std::move(inputs), std::move(needs), as_experts ? "prunes to the experts' MACs" : "prunes to its own budget",
-      [this, as_experts](run::Context& context, const fs::path& folder) {
-        std::optional<double> macs;
-        if (as_experts) macs = expected_macs(graph_.folder("assemble/experts"));
-        return assemble_vbp(config_.baseline.vbp, {dense(), shards(), {}, {}, dense_identity_}, macs, context, folder);
-      });
+  add_node("assemble/vbp", kAssembleVersion,
+           {{"baseline", section("baseline")}, {"model", model::to_json(description_)}}, std::move(inputs),
+           std::move(needs), as_experts ? "prunes to the experts' MACs" : "prunes to its own budget",
+           [this, as_experts](run::Context& context, const fs::path& folder) {
+             std::optional<double> macs;
+             if (as_experts) macs = expected_macs(graph_.folder("assemble/experts"));
+             return assemble_vbp(config_.baseline.vbp, {dense(), shards(context), {}, {}, dense_identity_}, macs,
+                                 context, folder);
+           });
 }
 
 void Pipeline::add_finetune(const std::string& variant) {

@@ -81,7 +81,8 @@ class Pipeline {
   /// The dense model: the weights file, or what the train stage made. Loaded once.
   const moe::LoadedModel& dense();
   moe::LoadedModel model_of(const std::string& node) const;
-  std::vector<std::filesystem::path> shards() const;
+  /// Collective. The shards of collect; throws UserError (input) if one is of something else.
+  std::vector<std::filesystem::path> shards(run::Context& context) const;
   /// Throws UserError (config) if collect does not record what a command-line stage reads.
   void need_taps(const std::string& stage) const;
   /// W2 and b2 of a block of the dense model.

@@ -34,6 +34,8 @@ PrecisionCheck check_precision(const moe::LoadedModel& model, model::Precision p
   const auto reduced = moe::make_network(model.description, tensors, precision),
              exact = moe::make_network(model.description, tensors);
   const std::int64_t total = std::min(sample, images.size()), batches = (total + micro_batch - 1) / micro_batch;
+  // Spread over the set: the first pictures are often of one class.
+  const std::int64_t stride = total > 0 ? images.size() / total : 1;
   std::vector<std::int64_t> mine;
   for (std::int64_t b = context.comm.rank(); b < batches; b += context.comm.size()) mine.push_back(b);
   enum Count { count, agreeing, right, right_float32, counts };
@@ -44,8 +46,9 @@ PrecisionCheck check_precision(const moe::LoadedModel& model, model::Precision p
       const at::NoGradGuard no_grad;
       const model::DeviceScope scope(context.device);
       const std::int64_t first = mine[static_cast<std::size_t>(unit)] * micro_batch;
-      const model::InputBatch batch = model::load_batch(images, model.description.preprocess, first,
-                                                        std::min(micro_batch, total - first), model::BadImages::skip);
+      const model::InputBatch batch =
+          model::load_batch(images, model.description.preprocess, first * stride, std::min(micro_batch, total - first),
+                            model::BadImages::skip, stride);
       if (batch.index.empty()) return;
       const at::Tensor pictures = model::to_device(batch.images, context.device), a = reduced->logits(pictures).cpu(),
                        b = exact->logits(pictures).cpu();

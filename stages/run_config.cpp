@@ -35,7 +35,8 @@ void describe(config::Section section, RunParams& p) {
       .runtime_only();
   section
       .add("stop_before_end", &p.stop_before_end,
-           "How long before run.time_limit, or the end of the Slurm job (SLURM_JOB_END_TIME), the run saves and ends; of "
+           "How long before run.time_limit, or the end of the Slurm job (SLURM_JOB_END_TIME), the run saves and ends; "
+           "of "
            "a Slurm job at most half of what is left when the run starts")
       .at_least(0)
       .in("seconds")
@@ -83,7 +84,9 @@ void describe(config::Section section, ModelParams& p) {
         "weights and activations as 16-bit integers, a step for each row, exact sums; run.device cpu alone"}},
       "Numbers that the forward passes of collect and evaluate multiply; anything but products is float32. A sample of "
       "the dense model's answers is compared with float32's and printed");
-  section.add("micro_batch", &p.micro_batch, "Images that one thread computes at once; part of the result's last bits")
+  section
+      .add("micro_batch", &p.micro_batch,
+           "Images that one thread computes at once; part of the last bits of what LibTorch's products compute")
       .at_least(1)
       .in("images");
 }

@@ -1,7 +1,7 @@
 // Seconds of fitting experts from stored second moments: reading, backward elimination and least squares.
 //
 // Usage: bench_assemble THREADS K SHARE FOLDER [LAYERS]
-// Synthetic moments: of random weights' hidden values, correlated and unequally spread. One JSON line for the
+// Made-up covariances, correlated and unequally spread. One JSON line for the
 // elimination of 768 and of 3,072 neurons on one core, one each for vit_tiny and vit_base: LAYERS (default 12 and 1) of
 // its 12 layers are timed, and "ours" is the time of all twelve. FOLDER takes one layer's moments (vit_base, k = 8: 0.7
 // GB) at a time.

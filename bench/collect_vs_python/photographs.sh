@@ -33,7 +33,8 @@ END
 program=$(find "${MOEXTRACT_BUILD:-$root/build/release}" -name moextract -type f -perm -u+x | head -n 1)
 [[ -n $program ]] || { echo "moextract is not built: run scripts/build.sh, or set MOEXTRACT_BUILD" >&2; exit 2; }
 program=$(readlink -f "$program")
-# collect_rate PRECISION: images a second of the collect stage, model loading and hashing left out as for the peers.
+# collect_rate PRECISION: images a second of the collect stage, by the manifest's seconds. These contain loading the model and the check of a
+# reduced precision, which the peers' times do not. Our pass of hashing over the shards at the end is not counted; the peers do not hash.
 collect_rate() {
   rm -rf "$data/collect-store"
   (cd "$data" && "$program" collect "$config" --set run.store="$data/collect-store" --set run.folder="$data/collect-run" \

@@ -21,8 +21,8 @@ namespace {
 void check(const KMeansParams& params, const AutomaticKParams& range) {
   if (range.least < 2 || range.most < range.least || range.step < 1) {
     fail(ExitCode::config,
-         "automatic k: the range is {} to {} in steps of {}, but must begin at 2 or more and not be empty", range.least,
-         range.most, range.step);
+         "automatic k: the range (k_range) is {} to {} in steps of {}, but must begin at 2 or more and not be empty",
+         range.least, range.most, range.step);
   }
   if (range.criterion == ChooseK::stability && range.seeds < 2) {
     fail(ExitCode::config, "automatic k: stability compares fits, so seeds must be at least 2, not {}", range.seeds);

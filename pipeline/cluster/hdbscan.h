@@ -84,10 +84,12 @@ struct Model {
   std::int64_t labels() const { return k() + (params.noise == NoisePolicy::own_cluster ? 1 : 0); }
 };
 
-/// Of some rows: labels after the noise policy, and strengths of membership (0 for noise, whatever its label).
+/// Of some rows: labels after the noise policy, and strengths of membership (0 for noise, whatever its label, and for
+/// some members of a cluster that holds many equal rows).
 struct Assignment {
   std::vector<std::int32_t> labels;
   std::vector<double> probabilities;
+  std::int64_t noise = 0;  ///< how many are noise, before the policy
 };
 
 struct Fit {

@@ -138,6 +138,7 @@ Assignment Predictor::assign(const RowSource& source, bool keep_sampled) const {
     for (std::size_t i = 0; i < places.size(); ++i) {
       const auto at = static_cast<std::size_t>(places[i]);
       all.probabilities[at] = joined.probabilities[i];
+      all.noise += joined.labels[i] < 0 ? 1 : 0;
       all.labels[at] = joined.labels[i] >= 0
                            ? joined.labels[i]
                            : label_of_noise(points.data() + static_cast<std::int64_t>(i) * model_.dimension);
@@ -158,6 +159,7 @@ Assignment Predictor::assign(const RowSource& source, bool keep_sampled) const {
         const auto at = static_cast<std::size_t>(block.first_local + i);
         const std::int32_t label = model_.clusters.labels[row];
         all.probabilities[at] = model_.clusters.probabilities[row];
+        all.noise += label < 0 ? 1 : 0;
         all.labels[at] = label >= 0
                              ? label
                              : label_of_noise(model_.points.data() + static_cast<std::int64_t>(row) * model_.dimension);

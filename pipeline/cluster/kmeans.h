@@ -89,6 +89,7 @@ struct KMeansModel {
   std::vector<KMeansIteration> history;
   /// [k], balanced clusters alone, 0 and more: a row's cluster is the one with the least squared distance + price.
   std::vector<double> prices = {};
+  bool balanced = true;  ///< of balanced clusters, whether the largest is within its limit
 };
 
 /// Thrown by fit() on all ranks when one was asked to stop, after the state was handed out.

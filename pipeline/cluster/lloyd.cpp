@@ -127,6 +127,7 @@ KMeansFit Lloyd::run(KMeansState state) {
   }
   if (balancer_.is_on()) balance(centroids, assignment);
   comm_.agree(callback_error_);
+  model.balanced = balancer_.is_even(assignment.weights);
 
   model.prices = balancer_.prices();
   model.sizes = std::move(assignment.sizes);
@@ -135,21 +136,26 @@ KMeansFit Lloyd::run(KMeansState state) {
   return {std::move(model), labels()};
 }
 
-// Centroids stay, prices change, until the largest cluster is within its limit.
+// Centroids stay, prices change, until the largest cluster is within its limit and none is empty that was not before.
 void Lloyd::balance(std::span<const float> centroids, Assignment& assignment) {
   constexpr int kPasses = 100;
-  std::int64_t least = 0;
-  std::vector<double> best;
-  for (int pass = 0; pass < kPasses && !balancer_.is_even(assignment.weights); ++pass) {
-    const std::int64_t largest = *std::max_element(assignment.weights.begin(), assignment.weights.end());
-    if (best.empty() || largest < least) {
-      least = largest;
+  const auto unevenness = [&] {
+    return std::pair{std::count(assignment.weights.begin(), assignment.weights.end(), 0),
+                     *std::max_element(assignment.weights.begin(), assignment.weights.end())};
+  };
+  const std::int64_t empty_before = unevenness().first;
+  auto least = unevenness();
+  std::vector<double> best = balancer_.prices();
+  for (int pass = 0; pass < kPasses; ++pass) {
+    if (unevenness().first <= empty_before && balancer_.is_even(assignment.weights)) return;
+    if (unevenness() < least) {
+      least = unevenness();
       best = balancer_.prices();
     }
     balancer_.update(assignment.weights, assignment.inertia / static_cast<double>(weight_));
     assignment = assign(centroids);
   }
-  if (best.empty() || *std::max_element(assignment.weights.begin(), assignment.weights.end()) <= least) return;
+  if (unevenness() <= least) return;
   balancer_.set_prices(best);
   assignment = assign(centroids);
 }

@@ -107,7 +107,7 @@ void list_into(const fs::path& source, const std::string& name, std::vector<List
       continue;
     }
     std::error_code gone;
-    if (!fs::exists(entry.path(), gone)) continue;  // a link that leads nowhere
+    if (!fs::is_regular_file(entry.path(), gone)) continue;  // a link that leads nowhere; a pipe, which would block
     const FileState state = file_state(entry.path());
     place.members.push_back({own, 0, state.size, state.changed, false});
   }

@@ -10,10 +10,11 @@
 namespace moextract::model {
 
 BatchLoader::BatchLoader(const data::ImageSet& set, const data::PreprocessParams& preprocess, std::int64_t first,
-                         std::int64_t count, BadImages bad_images)
+                         std::int64_t count, BadImages bad_images, std::int64_t stride)
     : set_(set),
       preprocess_(preprocess),
       first_(first),
+      stride_(stride),
       bad_images_(bad_images),
       images_(at::empty({count, preprocess.channels, preprocess.crop, preprocess.crop}, at::kFloat)),
       messages_(static_cast<std::size_t>(count)) {}
@@ -25,7 +26,7 @@ std::span<float> BatchLoader::place(std::int64_t i) {
 
 void BatchLoader::load(std::int64_t i) {
   try {
-    data::preprocess(set_.load(first_ + i), preprocess_, place(i));
+    data::preprocess(set_.load(first_ + i * stride_), preprocess_, place(i));
   } catch (const data::ImageError& error) {
     if (bad_images_ == BadImages::stop) {
       fail(ExitCode::input,
@@ -46,15 +47,15 @@ InputBatch BatchLoader::finish() {
     }
     const auto row = static_cast<std::int64_t>(batch.index.size());
     if (row != i) std::ranges::copy(place(i), place(row).begin());
-    batch.index.push_back(first_ + i);
+    batch.index.push_back(first_ + i * stride_);
   }
   batch.images = images_.narrow(0, 0, static_cast<std::int64_t>(batch.index.size()));
   return batch;
 }
 
 InputBatch load_batch(const data::ImageSet& set, const data::PreprocessParams& preprocess, std::int64_t first,
-                      std::int64_t count, BadImages bad_images) {
-  BatchLoader loader(set, preprocess, first, count, bad_images);
+                      std::int64_t count, BadImages bad_images, std::int64_t stride) {
+  BatchLoader loader(set, preprocess, first, count, bad_images, stride);
   for (std::int64_t i = 0; i < count; ++i) loader.load(i);
   return loader.finish();
 }

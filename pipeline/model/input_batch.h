@@ -24,14 +24,14 @@ struct InputBatch {
   std::vector<std::string> skipped;  ///< one message for each picture left out
 };
 
-/// Fills a batch picture by picture: pictures first .. first+count-1 of a set.
+/// Fills a batch picture by picture: `count` pictures of a set from `first` on, every `stride`-th.
 class BatchLoader {
  public:
   BatchLoader(const data::ImageSet& set, const data::PreprocessParams& preprocess, std::int64_t first,
-              std::int64_t count, BadImages bad_images);
+              std::int64_t count, BadImages bad_images, std::int64_t stride = 1);
   std::int64_t count() const { return static_cast<std::int64_t>(messages_.size()); }
-  /// Picture first + i; different ones from several threads at once. Throws UserError (input) if it cannot be decoded
-  /// and the policy is to stop.
+  /// The i-th picture of the batch; different ones from several threads at once. Throws UserError (input) if it cannot
+  /// be decoded and the policy is to stop.
   void load(std::int64_t i);
   /// After all are loaded. Those left out leave no gaps.
   InputBatch finish();
@@ -41,15 +41,15 @@ class BatchLoader {
 
   const data::ImageSet& set_;
   const data::PreprocessParams& preprocess_;
-  std::int64_t first_;
+  std::int64_t first_, stride_;
   BadImages bad_images_;
   at::Tensor images_;
   std::vector<std::string> messages_;  ///< why a picture was left out; empty: it was not
 };
 
-/// Pictures first .. first+count-1 of the set. Called by many threads at once.
+/// `count` pictures of the set from `first` on, every `stride`-th. Called by many threads at once.
 InputBatch load_batch(const data::ImageSet& set, const data::PreprocessParams& preprocess, std::int64_t first,
-                      std::int64_t count, BadImages bad_images);
+                      std::int64_t count, BadImages bad_images, std::int64_t stride = 1);
 
 /// Throws UserError (input) if more than `share` of `total` pictures were skipped. Names the first of them.
 void check_skipped(const std::vector<std::string>& skipped, std::int64_t skipped_total, std::int64_t total,

@@ -80,7 +80,8 @@ WeightsFile load_weights(const std::filesystem::path& path, bool keep_double) {
   return weights;
 }
 
-void save_weights(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata) {
+void save_weights(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
+                  bool checksum) {
   TensorMap contiguous;  // keeps the memory that the views point to
   std::map<std::string, store::TensorView> views;
   for (const auto& [name, tensor] : tensors) {
@@ -91,7 +92,7 @@ void save_weights(const std::filesystem::path& path, const TensorMap& tensors, c
     view.data = {static_cast<const std::byte*>(kept.const_data_ptr()), kept.nbytes()};
     views.emplace(name, std::move(view));
   }
-  store::write_safetensors(path, views, metadata);
+  store::write_safetensors(path, views, checksum ? store::with_checksum(views, metadata) : metadata);
 }
 
 std::int64_t count_parameters(const TensorMap& tensors) {

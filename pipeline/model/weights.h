@@ -23,8 +23,10 @@ struct WeightsFile {
 /// `keep_double`: float64 tensors stay float64 (statistics) instead of becoming float32 (weights).
 WeightsFile load_weights(const std::filesystem::path& path, bool keep_double = false);
 
-/// Writes tensors (CPU, float32 or integer) atomically; the same tensors and metadata give the same bytes.
-void save_weights(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata);
+/// Writes tensors (CPU, float32 or integer) atomically; the same tensors and metadata give the same bytes. `checksum`:
+/// see store::with_checksum().
+void save_weights(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
+                  bool checksum = false);
 
 /// Sum of elements of all floating-point tensors. Buffers that hold positions (integer tensors) are not parameters.
 std::int64_t count_parameters(const TensorMap& tensors);

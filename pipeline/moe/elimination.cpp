@@ -8,32 +8,12 @@
 
 #include "core/error.h"
 #include "model/index_tensor.h"
+#include "moe/ridge.h"
 
 namespace moextract::moe {
 namespace {
 
-/// r of the ridge. A layer without any variance gets a unit ridge: nothing is then worth keeping, and nothing is
-/// singular.
-double absolute_ridge(const at::Tensor& covariance, double share) {
-  const double mean = covariance.diagonal().mean().item<double>();
-  return mean > 0 ? share * mean : 1.0;
-}
-
-at::Tensor with_ridge(const at::Tensor& matrix, double r) {
-  at::Tensor sum = matrix.clone();
-  sum.diagonal().add_(r);
-  return sum;
-}
-
-at::Tensor lower_factor(const at::Tensor& matrix) {
-  const auto [factor, info] = at::linalg_cholesky_ex(matrix);
-  if (info.item<std::int64_t>() != 0) {
-    fail(ExitCode::numerics,
-         "the second moments of an expert are not positive definite even with the ridge: raise assemble.ridge, or "
-         "calibrate with more images");
-  }
-  return factor;
-}
+constexpr const char* kWhat = "the second moments of an expert";
 
 /// P = (C + r I)^-1 of the neurons that are left, and W refitted to them.
 ///
@@ -44,7 +24,7 @@ class Remaining {
   static constexpr std::int64_t kMostPending = 256;  ///< neurons whose Z are kept; no set may be larger
 
   Remaining(const at::Tensor& weights, const at::Tensor& covariance, double ridge)
-      : p_(at::cholesky_inverse(lower_factor(with_ridge(covariance, absolute_ridge(covariance, ridge))))),
+      : p_(at::cholesky_inverse(ridge_factor(covariance, absolute_ridge(covariance, ridge), kWhat))),
         w_(weights.clone()) {
     neurons_.resize(static_cast<std::size_t>(weights.size(1)));
     std::iota(neurons_.begin(), neurons_.end(), 0);
@@ -78,7 +58,7 @@ class Remaining {
       const at::Tensor z = z_.narrow(0, 0, pending_);
       p_b.addmm_(z.index_select(1, b).t(), z, 1, -1);
     }
-    const at::Tensor factor = lower_factor(p_b.index_select(1, b));
+    const at::Tensor factor = ridge_factor(p_b.index_select(1, b), 0, kWhat);
     const at::Tensor z = at::linalg_solve_triangular(factor, p_b, /*upper=*/false);
     // W - W_B P_BB^-1 P_B, with W_B L^-T before Z.
     const at::Tensor w_b = at::linalg_solve_triangular(factor, w_.index_select(1, b).t(), /*upper=*/false);
@@ -155,7 +135,7 @@ at::Tensor refit(const at::Tensor& w, const at::Tensor& covariance, std::span<co
   // The error of dropping what is not kept, seen by the kept: W_B C_BS = W C_:S - W_S C_SS.
   const at::Tensor c_ss = c_s.index_select(1, s);
   const at::Tensor target = at::mm(w, c_s.t()) - at::mm(kept_weights, c_ss);
-  const at::Tensor factor = lower_factor(with_ridge(c_ss, absolute_ridge(covariance, ridge)));
+  const at::Tensor factor = ridge_factor(c_ss, absolute_ridge(covariance, ridge), kWhat);
   return kept_weights + at::cholesky_solve(target.t().contiguous(), factor).t();
 }
 

@@ -25,7 +25,7 @@ struct EliminationOrder {
 };
 
 /// W [d, H] and C [H, H] double. Dead neurons (zero variance) go first, at no cost. O(H^3) operations.
-/// Throws UserError (numerics) if C + r I is not positive definite.
+/// C + r I as in ridge_factor(), which throws if its values are not finite.
 EliminationOrder eliminate(const at::Tensor& w, const at::Tensor& covariance, const EliminationParams& params);
 
 /// Weights of the kept neurons [d, |kept|] that give the least expected squared output error: W_S + W_B C_BS (C_SS + r

@@ -13,6 +13,7 @@
 #include "model/index_tensor.h"
 #include "model/vit.h"
 #include "moe/elimination.h"
+#include "moe/ridge.h"
 #include "moe/stream_repair.h"
 
 namespace moextract::moe {
@@ -41,23 +42,14 @@ at::Tensor fit_jointly(std::span<const at::Tensor> w, const ExpertSets& sets, st
     a.index_add_(0, place, rows);
     b.index_add_(1, place, target * moments[e].weight);
   }
-  const double mean = a.diagonal().mean().item<double>();
-  a.diagonal().add_(mean > 0 ? ridge * mean : 1.0);
-  const auto [factor, info] = at::linalg_cholesky_ex(a);
-  if (info.item<std::int64_t>() != 0)
-    fail(ExitCode::numerics, "the joint fit of a layer is singular: raise assemble.ridge");
+  const at::Tensor factor = ridge_factor(a, absolute_ridge(a, ridge), "the second moments of a layer");
   return base.index_select(1, model::index_tensor(sets.unite)) + at::cholesky_solve(b.t().contiguous(), factor).t();
 }
 
 /// left [d, r] and right [r, |S|] whose product comes nearest to `difference` [d, |S|] in the metric of c_ss + r I.
 std::pair<at::Tensor, at::Tensor> nearest_of_rank(const at::Tensor& difference, const at::Tensor& c_ss, double ridge,
                                                   std::int64_t rank) {
-  at::Tensor metric = c_ss.clone();
-  const double mean = metric.diagonal().mean().item<double>();
-  metric.diagonal().add_(mean > 0 ? ridge * mean : 1.0);
-  const auto [factor, info] = at::linalg_cholesky_ex(metric);
-  if (info.item<std::int64_t>() != 0)
-    fail(ExitCode::numerics, "the second moments of an expert are not positive definite: raise assemble.ridge");
+  const at::Tensor factor = ridge_factor(c_ss, absolute_ridge(c_ss, ridge), "the second moments of an expert");
   // difference G = U S V^T with C = G G^T: the leading part is the nearest, and V^T G^-1 brings it back.
   const auto [u, sigma, vh] = at::linalg_svd(at::mm(difference, factor), /*full_matrices=*/false);
   const std::int64_t r = std::min(rank, sigma.size(0));

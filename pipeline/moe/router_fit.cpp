@@ -13,6 +13,7 @@
 #include "core/hash.h"
 #include "core/random.h"
 #include "model/index_tensor.h"
+#include "moe/ridge.h"
 #include "moe/router.h"
 
 namespace moextract::moe {
@@ -52,12 +53,8 @@ at::Tensor nearest_bias(const at::Tensor& centres, const at::Tensor& prices = {}
 }
 
 RouterWeights fit_linear(const InputSums& sums, double ridge) {
-  at::Tensor within = sums.within.clone();
-  const double mean = within.diagonal().mean().item<double>();
-  within.diagonal().add_(mean > 0 ? ridge * mean : 1.0);
-  const auto [factor, info] = at::linalg_cholesky_ex(within);
-  if (info.item<std::int64_t>() != 0)
-    fail(ExitCode::numerics, "the inputs' covariance is not positive definite: raise router.ridge");
+  const at::Tensor factor =
+      ridge_factor(sums.within, absolute_ridge(sums.within, ridge), "the second moments of a layer's inputs");
   RouterWeights router;
   const at::Tensor keys = at::cholesky_solve(sums.mean.t().contiguous(), factor).t().contiguous();
   const at::Tensor prior = (sums.count / std::max(1.0, sums.count.sum().item<double>())).clamp_min(1e-9).log();

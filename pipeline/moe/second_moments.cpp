@@ -16,14 +16,33 @@ namespace {
 constexpr double kUnits = 0x1.0p24;
 constexpr double kLargestTerm = 0x1.0p36;  // of one micro-batch: sums of 2^3 such fit, or of 2^20 ordinary ones
 
+constexpr std::int64_t kLargestSum = std::int64_t{1} << 62;  // one more term still fits
+
+[[noreturn]] void fail_too_large(double value) {
+  fail(ExitCode::numerics,
+       "a second moment of hidden values is {}: the activations are not finite or far too large. Check the "
+       "weights and the preprocessing",
+       value);
+}
+
 std::int64_t to_units(double value) {
-  if (!(std::abs(value) < kLargestTerm)) {
-    fail(ExitCode::numerics,
-         "a second moment of hidden values is {}: the activations are not finite or far too large. Check the "
-         "weights and the preprocessing",
-         value);
-  }
+  if (!(std::abs(value) < kLargestTerm)) fail_too_large(value);
   return std::llrint(value * kUnits);
+}
+
+/// `most`: of what may come together.
+void check_sum(std::int64_t sum, std::int64_t most) {
+  if (sum > most || sum < -most) {
+    fail(ExitCode::numerics,
+         "the sum of second moments of hidden values over all tokens passes {:.3g}: the activations are far too large. "
+         "Check the weights and the preprocessing, or take fewer calibration images",
+         static_cast<double>(most) / kUnits);
+  }
+}
+
+void add_units(std::int64_t& sum, double value) {
+  sum += to_units(value);
+  check_sum(sum, kLargestSum);
 }
 
 }  // namespace
@@ -58,18 +77,18 @@ void SecondMomentSums::add(const at::Tensor& h, const at::Tensor& expert, const 
     const std::lock_guard lock(part.mutex);
     std::int64_t* to = part.sums.data();
     for (std::int64_t i = 0; i < hidden_; ++i) {
-      if (!full) *to++ += to_units(s[i]);
-      for (std::int64_t j = 0; full && j <= i; ++j) *to++ += to_units(s[i * hidden_ + j]);
+      if (!full) add_units(*to++, s[i]);
+      for (std::int64_t j = 0; full && j <= i; ++j) add_units(*to++, s[i * hidden_ + j]);
     }
-    for (std::int64_t i = 0; i < hidden_; ++i) *to++ += to_units(m[i]);
-    *to++ += to_units(w.sum(at::kDouble).item<double>());
+    for (std::int64_t i = 0; i < hidden_; ++i) add_units(*to++, m[i]);
+    add_units(*to++, w.sum(at::kDouble).item<double>());
     *to += index.numel();
   }
 }
 
 void SecondMomentSums::add_by_tensors(const at::Tensor& h, const at::Tensor& expert, const at::Tensor& weight) {
   const TokenGroups groups = group_tokens(expert, experts());
-  std::vector<at::Tensor> largest;
+  std::vector<at::Tensor> largest, sums;
   for (std::size_t e = 0; e < parts_.size(); ++e) {
     if (groups.count(e) == 0) continue;
     const at::Tensor index = groups.of(e), rows = h.index_select(0, index).to(at::kDouble),
@@ -82,8 +101,11 @@ void SecondMomentSums::add_by_tensors(const at::Tensor& h, const at::Tensor& exp
     const std::lock_guard lock(part.mutex);
     part.on_device = part.on_device.defined() ? part.on_device.add_(units) : units;
     part.sums.back() += groups.count(e);
+    sums.push_back(part.on_device.abs().amax());
   }
-  if (!largest.empty()) to_units(at::stack(largest).max().item<double>());  // throws
+  if (largest.empty()) return;
+  to_units(at::stack(largest).max().item<double>());  // throws
+  check_sum(at::stack(sums).max().item<std::int64_t>(), kLargestSum);
 }
 
 void SecondMomentSums::fetch(Part& part) {
@@ -102,6 +124,11 @@ void SecondMomentSums::fetch(Part& part) {
 
 void SecondMomentSums::all_reduce(comm::Communicator& comm) {
   for (const auto& part : parts_) fetch(*part);
+  comm.together([&] {
+    for (const auto& part : parts_) {
+      for (const std::int64_t sum : part->sums) check_sum(sum, kLargestSum / comm.size());
+    }
+  });
   for (const auto& part : parts_) comm.all_reduce(std::span<std::int64_t>(part->sums), comm::Reduction::sum);
 }
 

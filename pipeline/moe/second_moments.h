@@ -3,7 +3,7 @@
 //
 // A micro-batch's products are float32 (one thread, fixed order), on a device float64; each becomes integers of 2^-24
 // units, and integers are summed: the result is the same bits on any number of ranks and threads. Error of a sum of n
-// products: n_batches * 2^-21 absolute from the rounding to units, beside the float32 products' own.
+// products: n_batches * 2^-25 absolute from the rounding to units, beside the float32 products' own.
 #pragma once
 
 #include <ATen/core/Tensor.h>

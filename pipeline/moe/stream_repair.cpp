@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "model/index_tensor.h"
+#include "moe/ridge.h"
 
 namespace moextract::moe {
 namespace {
@@ -83,16 +84,8 @@ std::pair<SecondMoments, Deviation> split_moments(const SecondMoments& joint, st
 at::Tensor solve(const NormalEquations& equations, double ridge) {
   const at::NoGradGuard no_grad;
   if (!std::isfinite(ridge)) return at::zeros_like(equations.b);
-  at::Tensor a = equations.a.clone();
-  const double mean = a.diagonal().mean().item<double>();
-  a.diagonal().add_(mean > 0 ? ridge * mean : 1.0);
-  const auto [factor, info] = at::linalg_cholesky_ex(a);
-  if (info.item<std::int64_t>() != 0) {
-    fail(
-        ExitCode::numerics,
-        "the second moments of an expert are not positive definite: raise assemble.sequential_ridge, or calibrate with "
-        "more images");
-  }
+  const at::Tensor factor =
+      ridge_factor(equations.a, absolute_ridge(equations.a, ridge), "the second moments of an expert");
   return at::cholesky_solve(equations.b.t().contiguous(), factor).t();
 }
 

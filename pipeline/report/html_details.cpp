@@ -53,7 +53,7 @@ HtmlCell count_cell(Count count) {
 std::string layers_table(const std::vector<Layer>& layers) {
   HtmlTable table({{"Layer", true},
                    {"Kind"},
-                   {"k", true, "number of experts"},
+                   {"k", true, "number of experts; +1: the class token's own, the last"},
                    {"Hidden", true, "hidden neurons of the dense layer"},
                    {"|S_c|", true, "neurons of each expert, in the order of the experts"},
                    {"Sum of |S_c|", true},
@@ -64,8 +64,9 @@ std::string layers_table(const std::vector<Layer>& layers) {
   for (const Layer& layer : layers) {
     HtmlCell number = count_cell(layer.layer);
     number.heading = true;
-    table.add({number, text_cell(layer.kind), count_cell(layer.k), count_cell(layer.hidden), sizes_cell(layer.sizes),
-               count_cell(layer.sum_sizes), count_cell(layer.union_size),
+    table.add({number, text_cell(layer.kind), number_cell(layer.experts_text(), as_number(layer.k)),
+               count_cell(layer.hidden), sizes_cell(layer.sizes), count_cell(layer.sum_sizes),
+               count_cell(layer.union_size),
                number_cell(layer.active_share ? fixed_text(*layer.active_share * 100, 1) : "-", layer.active_share),
                shares_cell(layer.token_share)});
   }
@@ -91,17 +92,18 @@ Number mean_of(const std::vector<Number>& values) {
 
 /// What the experts know and how they are used; empty where no layer says.
 std::string specialisation_table(const std::vector<Layer>& layers) {
-  HtmlTable table({{"Layer", true},
-                   {"Router and cluster agree (%)", true, "recorded tokens that are sent to their own cluster's expert"},
-                   {"H_s (bits)", true, "mean entropy of the router's probabilities for a token: low when it is decided"},
-                   {"H_u (bits)", true, "entropy of the tokens' distribution over experts: high when all are used"},
-                   {"I(E;Y) (bits)", true, "what a token's expert tells about the class of its image"},
-                   {"I(E;P) (bits)", true, "what a token's expert tells about its position in the image"},
-                   {"Output error (%)", true, "expected squared error of an expert's output, of its variance; mean"},
-                   {"Overlap (%)", true, "neurons that two experts share, of those that either has; mean over pairs"},
-                   {"Modularity", true,
-                    "of neurons that are active together, grouped by the expert in whose tokens they vary most"}},
-                  true);
+  HtmlTable table(
+      {{"Layer", true},
+       {"Router and cluster agree (%)", true, "recorded tokens that are sent to their own cluster's expert"},
+       {"H_s (bits)", true, "mean entropy of the router's probabilities for a token: low when it is decided"},
+       {"H_u (bits)", true, "entropy of the tokens' distribution over experts: high when all are used"},
+       {"I(E;Y) (bits)", true, "what a token's expert tells about the class of its image"},
+       {"I(E;P) (bits)", true, "what a token's expert tells about its position in the image"},
+       {"Output error (%)", true, "expected squared error of an expert's output, of its variance; mean"},
+       {"Overlap (%)", true, "neurons that two experts share, of those that either has; mean over pairs"},
+       {"Modularity", true,
+        "of neurons that are active together, grouped by the expert in whose tokens they vary most"}},
+      true);
   bool any = false;
   for (const Layer& layer : layers) {
     if (layer.kind != "experts") continue;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "report/number_text.h"
 
 namespace moextract {
 namespace {
@@ -241,6 +242,10 @@ Number as_number(Count count) {
   return count ? Number(static_cast<double>(*count)) : Number();
 }
 
+std::string Layer::experts_text() const {
+  return prefix_expert && k ? count_text(*k - 1) + "+1" : count_text(k);
+}
+
 Number Variant::top1() const {
   return ratio(as_number(top1_correct), as_number(images));
 }
@@ -328,7 +333,7 @@ Results parse_results(const Json& json) {
                               node.number("router_agreement"), node.number("router_entropy"),
                               node.number("usage_entropy"), node.number("class_information"),
                               node.number("position_information"), node.number("modularity"),
-                              node.numbers("output_error")});
+                              node.numbers("output_error"), node.json().value("prefix_expert", Json()) == Json(true)});
   }
   for (const Node& node : root.nodes("vbp_layers")) {
     results.vbp_layers.push_back({node.count("layer"), node.count("hidden"), node.count("kept")});

@@ -79,6 +79,10 @@ struct Layer {
   Number overlap;                   ///< mean over pairs of experts of shared neurons / neurons of either
   Number router_agreement, router_entropy, usage_entropy, class_information, position_information, modularity;
   std::vector<Number> output_error;  ///< one a routed expert, as a share of its output's variance
+  bool prefix_expert = false;        ///< the last expert is the class token's own, to which nothing is routed
+
+  /// "8", or "8+1" with one for the class token.
+  std::string experts_text() const;
 };
 
 struct VbpLayer {

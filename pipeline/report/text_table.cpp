@@ -133,23 +133,30 @@ std::string variants_table(const Results& results) {
 std::string layers_table(const Results& results) {
   Grid grid({"layer", "kind", "k", "hidden", "|S_c| min", "max", "sum", "union", "active %", "tokens min %", "max %"});
   for (const Layer& layer : results.layers) {
+    // Of the routed experts: the class token's own, with all neurons and a fixed share of the tokens, hides them.
+    const std::size_t own = layer.prefix_expert ? 1 : 0;
     Count least, most;
-    if (!layer.sizes.empty()) {
-      least = *std::min_element(layer.sizes.begin(), layer.sizes.end());
-      most = *std::max_element(layer.sizes.begin(), layer.sizes.end());
+    if (layer.sizes.size() > own) {
+      const auto last = layer.sizes.end() - static_cast<std::ptrdiff_t>(own);
+      least = *std::min_element(layer.sizes.begin(), last);
+      most = *std::max_element(layer.sizes.begin(), last);
     }
     Number rarest, commonest;
-    for (const Number& share : layer.token_share) {
+    for (std::size_t e = 0; e + own < layer.token_share.size(); ++e) {
+      const Number& share = layer.token_share[e];
       if (!share) continue;
       rarest = std::min(*share, rarest.value_or(*share));
       commonest = std::max(*share, commonest.value_or(*share));
     }
-    grid.add({count_text(layer.layer), layer.kind.empty() ? "-" : ascii(layer.kind), count_text(layer.k),
+    grid.add({count_text(layer.layer), layer.kind.empty() ? "-" : ascii(layer.kind), layer.experts_text(),
               count_text(layer.hidden), count_text(least), count_text(most), count_text(layer.sum_sizes),
               count_text(layer.union_size), number_only(layer.active_share, 1), number_only(rarest, 1),
               number_only(commonest, 1)});
   }
-  return grid.text();
+  const bool own =
+      std::any_of(results.layers.begin(), results.layers.end(), [](const Layer& l) { return l.prefix_expert; });
+  return grid.text() +
+         (own ? "k: +1 is the class token's own expert, which |S_c| min, max and tokens leave out\n" : "");
 }
 
 std::string time_line(const Results& results) {

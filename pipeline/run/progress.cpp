@@ -1,6 +1,7 @@
 #include "run/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,7 +14,7 @@ namespace {
 
 constexpr double kBarSeconds = 0.2;         // between two drawings on a terminal
 constexpr double kHeartbeatSeconds = 10.0;  // between two lines in a log
-constexpr int kBarWidth = 30;
+constexpr int kBarWidth = 20;
 
 }  // namespace
 
@@ -59,9 +60,12 @@ void Progress::show(Clock::time_point now) {
                                        rate, duration_text(left), note_.empty() ? "" : ", ", note_);
   if (terminal_) {
     const auto filled = static_cast<int>(kBarWidth * done_ / std::max<std::int64_t>(total_, 1));
-    const std::string bar = std::string(static_cast<std::size_t>(filled), '#') +
-                            std::string(static_cast<std::size_t>(kBarWidth - filled), '.');
-    fmt::print(stderr, "\r\x1b[K[{}] {}", bar, text);
+    std::string line = fmt::format("[{:.<{}}] {}", std::string(static_cast<std::size_t>(filled), '#'), kBarWidth, text);
+    // A line that wraps could not be drawn over.
+    winsize size{};
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1)
+      line.resize(std::min<std::size_t>(line.size(), size.ws_col - 1U));
+    fmt::print(stderr, "\r\x1b[K{}", line);
     std::fflush(stderr);
   } else {
     logger_->info(text);

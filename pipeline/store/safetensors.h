@@ -48,4 +48,11 @@ class SafetensorsFile {
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata);
 
+/// The metadata with a checksum of the tensors (names, types, shapes, bytes): for files that a stage may find again
+/// before its manifest, with the hashes of all files, is written.
+std::map<std::string, std::string> with_checksum(const std::map<std::string, TensorView>& tensors,
+                                                 std::map<std::string, std::string> metadata);
+/// The file is there, well-formed, and has a checksum that fits. Reads all of it.
+bool is_whole_safetensors(const std::filesystem::path& path);
+
 }  // namespace moextract::store

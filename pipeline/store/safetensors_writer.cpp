@@ -1,4 +1,6 @@
 // Writing safetensors: the same bytes for the same content.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -8,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/hash.h"
 #include "store/safetensors.h"
 
 namespace moextract::store {
@@ -67,6 +70,17 @@ struct CloseFile {
        path.string(), std::strerror(errno));
 }
 
+constexpr const char* kChecksum = "checksum";
+
+std::string checksum_of(const std::map<std::string, TensorView>& tensors) {
+  Hasher hasher;
+  for (const auto& [name, view] : tensors) {
+    hasher.add(fmt::format("{} {} [{}] ", name, type_name(view.type), fmt::join(view.shape, ",")));
+    hasher.add(view.data);
+  }
+  return hasher.hex();
+}
+
 }  // namespace
 
 void write_safetensors(const fs::path& path, const std::map<std::string, TensorView>& tensors,
@@ -84,6 +98,23 @@ void write_safetensors(const fs::path& path, const std::map<std::string, TensorV
     // Closing writes the rest of the buffer and is where some network file systems report a full disk.
     if (std::fclose(file.release()) != 0) fail_storage(path);
   });
+}
+
+std::map<std::string, std::string> with_checksum(const std::map<std::string, TensorView>& tensors,
+                                                 std::map<std::string, std::string> metadata) {
+  metadata[kChecksum] = checksum_of(tensors);
+  return metadata;
+}
+
+bool is_whole_safetensors(const fs::path& path) {
+  if (!fs::exists(path)) return false;
+  try {
+    const SafetensorsFile file(path);
+    const auto found = file.metadata().find(kChecksum);
+    return found != file.metadata().end() && found->second == checksum_of(file.tensors());
+  } catch (const UserError&) {
+    return false;
+  }
 }
 
 }  // namespace moextract::store

@@ -31,8 +31,8 @@ ShardReader open_listed(const ShardExtent& shard, std::int64_t layer, Tap tap) {
   }
   if (reader.width(layer, tap) == 0) {
     fail(ExitCode::input,
-         "{}: does not record {} of layer {}. Collect that layer and tap too (`moextract collect`, collect.taps) or "
-         "leave them out.",
+         "{}: does not record {} of layer {}. Set collect.taps to record it and run `moextract "
+         "collect` again.",
          shard.path.string(), tap_name(tap), layer);
   }
   return reader;

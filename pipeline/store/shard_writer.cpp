@@ -196,7 +196,7 @@ void ShardWriter::State::check_append(std::span<const ShardImage> added,
             ExitCode::numerics,
             "layer {}, {}: infinity or NaN as float16 at token {} of image {} ({}), neuron {}. The model's activations "
             "leave the range of float16 (65504) there or its weights are broken: check the model file and the "
-            "preprocessing, or leave this layer out.",
+            "preprocessing.",
             recorded[i].layer, tap_name(recorded[i].tap), image.tokens[static_cast<std::size_t>(row)], image.index,
             image.id, where % recorded[i].width);
       }

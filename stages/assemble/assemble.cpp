@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "config/render.h"
 #include "core/error.h"
@@ -162,7 +163,13 @@ json assemble_vbp(const VbpParams& params, const AssembleInputs& inputs, std::op
   const auto dense = moe::make_network(inputs.model.description, inputs.model.tensors);
   const std::int64_t all = vit.depth * vit.hidden;
   std::vector<std::vector<double>> variance;
-  for (const LayerStatistics& layer : statistics) variance.push_back(layer.moments.h_variance);
+  for (const LayerStatistics& layer : statistics) {
+    variance.push_back(layer.moments.h_variance);
+    // A short last block: its neurons cost one token each, and the statistics are mostly of tokens that it drops.
+    const auto l = static_cast<std::int64_t>(variance.size()) - 1;
+    if (vit.mlp_tokens(l) <= vit.prefix_tokens())
+      variance.back().assign(variance.back().size(), std::numeric_limits<double>::infinity());
+  }
   // A neuron costs as many products as its layer has tokens, so the number to keep is searched, not divided out.
   const auto macs_of = [&](std::int64_t keep) {
     const std::vector<std::vector<std::int64_t>> sets = moe::rank_globally(variance, keep, params.min_neurons);
@@ -182,8 +189,7 @@ json assemble_vbp(const VbpParams& params, const AssembleInputs& inputs, std::op
     if (const double least = macs_of(0); least > target) {
       fail(ExitCode::config,
            "vbp: {:.4g} of the dense MACs cannot be met: with baseline.min_neurons in each layer the smallest model "
-           "costs "
-           "{:.4g}",
+           "costs {:.5g}",
            target / dense_macs, least / dense_macs);
     }
     for (std::int64_t low = 0, high = all + 1; low + 1 < high;) {  // macs_of(low) <= target, that of high is not
@@ -201,11 +207,12 @@ json assemble_vbp(const VbpParams& params, const AssembleInputs& inputs, std::op
     moe::prune_layer(layer, statistics[l].moments, kept[l], params.compensation, tensors);
     layers.push_back({{"layer", layer}, {"kind", "pruned"}, {"hidden", vit.hidden}, {"kept", kept[l].size()}});
   }
+  std::int64_t pruned = 0;
+  for (const auto& set : kept) pruned += vit.hidden - static_cast<std::int64_t>(set.size());
   json assembly{{"method", "vbp"},
-                {"pruned_share", 1.0 - static_cast<double>(keep) / static_cast<double>(all)},
+                {"pruned_share", static_cast<double>(pruned) / static_cast<double>(all)},
                 {"layers", std::move(layers)}};
-  std::int64_t parameters = model::count_parameters(inputs.model.tensors);
-  for (const auto& set : kept) parameters -= (vit.hidden - static_cast<std::int64_t>(set.size())) * (2 * vit.width + 1);
+  const std::int64_t parameters = model::count_parameters(inputs.model.tensors) - pruned * (2 * vit.width + 1);
   return write_assembly(inputs.model, tensors, {}, std::move(assembly), macs_of(keep), parameters, context, folder);
 }
 

@@ -20,7 +20,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kAssembleVersion = 4;
+inline constexpr int kAssembleVersion = 5;
 
 /// Presets: what `automatic` means for every other choice.
 enum class Method {

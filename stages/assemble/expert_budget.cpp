@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "moe/size_rule.h"
+#include "stages/assemble/unmet_target.h"
 
 namespace moextract::stages {
 namespace {
@@ -136,18 +137,20 @@ double ExpertBudget::active_share(const std::vector<LayerSizes>& sizes) const {
   return (macs(sizes) - dense_.other_macs()) / all;
 }
 
-std::int64_t ExpertBudget::parameters(const std::vector<LayerSizes>& sizes) const {
-  std::int64_t count = dense_parameters_;
+std::int64_t ExpertBudget::added_parameters(std::size_t place, const LayerSizes& sizes) const {
   moe::FittedLayerSpec spec;
   spec.storage = choices_.params.storage;
   spec.compensation = choices_.params.compensation;
   spec.rank = choices_.params.rank;
-  for (std::size_t place = 0; place < layers_.size(); ++place) {
-    const std::int64_t unite = union_size(place, sizes[place]);
-    count -= vit_.hidden * (2 * vit_.width + 1) + vit_.width;
-    count += moe::layer_parameters(spec, all_sizes(place, sizes[place], unite), unite, vit_.width,
-                                   rankings_[place].router_parameters);
-  }
+  const std::int64_t unite = union_size(place, sizes);
+  return moe::layer_parameters(spec, all_sizes(place, sizes, unite), unite, vit_.width,
+                               rankings_[place].router_parameters) -
+         (vit_.hidden * (2 * vit_.width + 1) + vit_.width);
+}
+
+std::int64_t ExpertBudget::parameters(const std::vector<LayerSizes>& sizes) const {
+  std::int64_t count = dense_parameters_;
+  for (std::size_t place = 0; place < layers_.size(); ++place) count += added_parameters(place, sizes[place]);
   return count;
 }
 
@@ -180,10 +183,7 @@ std::vector<LayerSizes> ExpertBudget::choose() {
     if (!target.most) continue;
     any = true;
     if (const double cost = target.cost(least); cost > *target.most * (1 + 1e-12)) {
-      fail(ExitCode::config,
-           "{}: {:.4g} cannot be met: the smallest experts allowed cost {:.4g}. Ask for that or more, or lower "
-           "assemble.min_neurons",
-           target.key, *target.most, cost);
+      fail_unmet(target.key, *target.most, cost, !layers_.empty());
     }
   }
   std::int64_t step = p.budget == moe::Budget::score_share ? moe::step_of_share(p.share) : rule->steps() - 1;

@@ -35,6 +35,9 @@ class ExpertBudget {
   /// Parameters of the whole model.
   std::int64_t parameters(const std::vector<LayerSizes>& sizes) const;
 
+  /// By how many the experts of a layer (by its place in `layers`) are more than its dense MLP's; often negative.
+  std::int64_t added_parameters(std::size_t place, const LayerSizes& sizes) const;
+
   /// The kept neurons of each ranked expert of a layer (by its place in `layers`), ascending.
   std::vector<std::vector<std::int64_t>> neurons(std::size_t place, const LayerSizes& sizes) const;
   /// MACs of an image in one layer that is cut.

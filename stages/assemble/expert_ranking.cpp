@@ -9,6 +9,7 @@
 #include "model/index_tensor.h"
 #include "moe/elimination.h"
 #include "moe/neuron_score.h"
+#include "moe/ridge.h"
 
 namespace moextract::stages {
 
@@ -108,12 +109,8 @@ at::Tensor in_output_metric(const at::Tensor& w, const at::Tensor& directions, d
   const std::int64_t d = w.size(0);
   at::Tensor metric = directions * (fisher * static_cast<double>(d));
   // A hair of the identity keeps the factor positive definite where all gradients lie in a subspace.
-  metric.diagonal().add_(std::max(1.0 - fisher, 1e-6));
-  const auto [factor, info] = at::linalg_cholesky_ex(metric);
-  if (info.item<std::int64_t>() != 0) {
-    fail(ExitCode::numerics,
-         "the second moments of a layer's gradients are not positive definite: lower assemble.fisher");
-  }
+  const at::Tensor factor =
+      moe::ridge_factor(metric, std::max(1.0 - fisher, 1e-6), "the second moments of a layer's gradients");
   return at::mm(factor.t(), w);
 }
 

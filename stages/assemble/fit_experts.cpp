@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -24,6 +25,7 @@
 #include "stages/assemble/expert_budget.h"
 #include "stages/assemble/expert_ranking.h"
 #include "stages/assemble/sensitivity.h"
+#include "stages/assemble/unmet_target.h"
 
 namespace moextract::stages {
 using nlohmann::json;
@@ -130,11 +132,16 @@ class Fitter {
   /// Experts that would cost no less than the dense MLP: it takes their place, if the parameters allow it.
   void leave_out_what_does_not_gain(const ExpertBudget& budget, std::vector<ExpertRanking>& rankings,
                                     std::vector<LayerSizes>& sizes) {
-    if (params_.target_parameters) return;
+    const auto most = static_cast<double>(model::count_parameters(model_.tensors)) *
+                      params_.target_parameters.value_or(std::numeric_limits<double>::infinity()) * (1 + 1e-12);
+    std::int64_t parameters = budget.parameters(sizes);
     for (std::size_t place = layers_.size(); place-- > 0;) {
       const double dense =
           static_cast<double>(vit_.mlp_tokens(layers_[place])) * 2.0 * static_cast<double>(vit_.width * vit_.hidden);
       if (budget.layer_macs(place, sizes[place]) < dense) continue;
+      const std::int64_t without = parameters - budget.added_parameters(place, sizes[place]);
+      if (without > parameters && static_cast<double>(without) > most) continue;
+      parameters = without;
       useless_.push_back(layers_[place]);
     }
     for (const std::int64_t layer : useless_) {
@@ -198,11 +205,8 @@ class Fitter {
     const std::int64_t step = moe::last_step_that_fits(
         *rule, [&](const std::vector<std::int64_t>& sizes) { return parameters(sizes) <= *params_.target_parameters; });
     if (step < 0) {
-      fail(
-          ExitCode::config,
-          "assemble.target_parameters: {:.4g} cannot be met: the smallest experts allowed cost {:.4g}. Ask for that or "
-          "more, or lower assemble.min_neurons",
-          *params_.target_parameters, parameters(rule->sizes(0)));
+      fail_unmet("assemble.target_parameters", *params_.target_parameters, parameters(rule->sizes(0)),
+                 !layers_.empty());
     }
     const std::vector<std::int64_t> kept = rule->sizes(step);
     for (std::size_t i = 0; i < layers_.size(); ++i) {

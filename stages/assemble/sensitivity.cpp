@@ -30,6 +30,8 @@ std::vector<double> measure_divergence(const moe::LoadedModel& model, std::span<
                                        const model::TensorMap& trial, const data::ImageSet& set, std::int64_t images,
                                        std::int64_t micro_batch, run::Context& context) {
   const std::int64_t total = std::min(images, set.size()), batches = (total + micro_batch - 1) / micro_batch;
+  // Spread over the set: the first pictures are often of few classes.
+  const std::int64_t stride = total > 0 ? set.size() / total : 1;
   const auto n = static_cast<std::size_t>(total);
   std::vector<double> divergence(layers.size() * n, 0.0);  // each on one rank, zero elsewhere: their sum is exact
   std::vector<std::int64_t> mine;
@@ -48,14 +50,14 @@ std::vector<double> measure_divergence(const moe::LoadedModel& model, std::span<
       const std::int64_t first = mine[static_cast<std::size_t>(unit)] * micro_batch;
       const std::int64_t count = std::min(micro_batch, total - first);
       const model::InputBatch batch =
-          model::load_batch(set, model.description.preprocess, first, count, model::BadImages::skip);
+          model::load_batch(set, model.description.preprocess, first * stride, count, model::BadImages::skip, stride);
       if (batch.index.empty()) return;
       const at::Tensor p = at::log_softmax(dense->logits(batch.images).to(at::kDouble), 1);
       for (std::size_t l = 0; l < networks.size(); ++l) {
         const at::Tensor q = at::log_softmax(networks[l]->logits(batch.images).to(at::kDouble), 1);
         const at::Tensor d = (p.exp() * (p - q)).sum(1).contiguous();
         for (std::size_t i = 0; i < batch.index.size(); ++i)
-          divergence[l * n + static_cast<std::size_t>(batch.index[i])] = d.const_data_ptr<double>()[i];
+          divergence[l * n + static_cast<std::size_t>(batch.index[i] / stride)] = d.const_data_ptr<double>()[i];
       }
       progress.add(count);
     });

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "stages/cluster/layer_fit.h"
 #include "stages/cluster/shard_row_source.h"
+#include "store/safetensors.h"
 #include "store/shard_rows.h"
 
 namespace moextract::stages {
@@ -82,8 +83,8 @@ json cluster_layers(const ClusterParams& params, const ClusterInputs& inputs, ru
   for (std::int64_t layer = 0; layer < inputs.layers; ++layer) {
     const LayerPlace place{folder, layer, inputs.layers};
     std::int32_t there = 0;
-    // Files appear complete: written under another name.
-    if (context.comm.is_root()) there = fs::exists(layer_clusters_path(folder, layer)) ? 1 : 0;
+    // Files appear complete, written under another name; what has befallen them since, the checksum tells.
+    if (context.comm.is_root()) there = store::is_whole_safetensors(layer_clusters_path(folder, layer)) ? 1 : 0;
     context.comm.broadcast(std::span<std::int32_t>(&there, 1));
     if (there) {
       ++found;

@@ -10,12 +10,15 @@ namespace {
 using nlohmann::json;
 
 // Keys of k-means alone; with an automatic k, also without `k`.
-constexpr const char* kKMeansKeys[] = {"max_iterations", "tolerance",         "n_init", "init",        "init_sample",
-                                       "spherical",      "inertia_tolerance", "empty",  "init_rounds", "balance",
-                                       "agreement_seeds"};
+constexpr const char* kKMeansKeys[] = {"max_iterations",  "tolerance",         "n_init", "init",        "init_sample",
+                                       "spherical",       "inertia_tolerance", "empty",  "init_rounds", "balance",
+                                       "agreement_seeds", "quality_rows"};
 
 void describe_kmeans(config::Section section, cluster::KMeansParams& p) {
-  section.add("k", &p.k, "Clusters, hence experts, of each layer; layers with fewer than two stay dense").at_least(1);
+  section
+      .add("k", &p.k,
+           "Clusters, hence experts, of each layer; assemble.one_cluster: what becomes of a layer with fewer than two")
+      .at_least(1);
   section.add("max_iterations", &p.max_iterations, "Lloyd iterations at most").at_least(1);
   section
       .add("tolerance", &p.tolerance, "Stop when no centroid moved by more than this times the root mean square radius")
@@ -189,6 +192,12 @@ json settings_in_use(const ClusterParams& params, json section) {
     if (!by_hdbscan) section.erase("hdbscan");
     if (params.automatic_k == AutomaticK::none || by_hdbscan) section.erase("k_range");
     if (params.automatic_k != AutomaticK::none) section.erase("k");
+    if (params.kmeans.init != cluster::KMeansInit::parallel) section.erase("init_rounds");
+    if (section.contains("k_range")) {
+      if (params.automatic_k != AutomaticK::gap) section["k_range"].erase("references");
+      if (params.automatic_k != AutomaticK::stability) section["k_range"].erase("seeds");
+      if (params.automatic_k == AutomaticK::stability) section["k_range"].erase("sample_rows");
+    }
   }
   if (by_hdbscan) {  // of its clusters the number alone is used
     for (const char* key : {"noise", "held_back_rows"}) section["hdbscan"].erase(key);

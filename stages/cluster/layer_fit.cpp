@@ -83,8 +83,17 @@ class KMeansLayer {
     cluster::KMeansParams kmeans = params_.kmeans;
     try {
       if (params_.automatic_k != AutomaticK::none) kmeans.k = choose(made.summary);
-      finish(kmeans, fit(kmeans), made);
+      keeps_state_ = true;
+      cluster::KMeansFit fitted = fit(kmeans);
+      keeps_state_ = false;
+      finish(kmeans, std::move(fitted), made);
     } catch (const cluster::KMeansStopped& stopped) {
+      if (!keeps_state_) {  // a k that was tried, or a fit to compare with
+        fail(ExitCode::resume,
+             "clustering was asked to stop; {} of {} layers are saved, and of the next one what was finished. Run the "
+             "same command again to go on",
+             place_.layer, place_.layers);
+      }
       fail(ExitCode::resume,
            "clustering was asked to stop; {} of {} layers are saved, and of the next one {} iterations of start {} of "
            "{}. Run the same command again to go on",
@@ -163,6 +172,13 @@ class KMeansLayer {
                          {"empty_refilled", fit.model.empty_refilled},
                          {"sizes", fit.model.sizes},
                          {"history", std::move(history)}});
+    if (kmeans.balance > 0) made.summary["balanced"] = fit.model.balanced;
+    if (!fit.model.balanced && context_.comm.is_root()) {
+      context_.log->warn(
+          "cluster: layer {}: the largest cluster has {} rows, more than cluster.balance allows: equal rows cannot be "
+          "parted, or prices have found no better",
+          place_.layer, *std::max_element(fit.model.sizes.begin(), fit.model.sizes.end()));
+    }
     if (params_.quality_rows > 0) {
       const cluster::ClusterQuality quality = cluster::measure_quality(
           fit.model, source_, kmeans.spherical, params_.quality_rows, kmeans.seed, context_.comm, context_.workers);
@@ -198,6 +214,7 @@ class KMeansLayer {
   const LayerPlace& place_;
   run::Context& context_;
   cluster::MakePass passes_;
+  bool keeps_state_ = false;  // the fit under way is saved when it is asked to stop
 };
 
 const char* name_of(cluster::hdbscan::NoisePolicy policy) {
@@ -241,9 +258,7 @@ LayerFit fit_hdbscan(const ClusterParams& params, const ShardRowSource& source, 
   const cluster::hdbscan::Params settings = hdbscan_settings(params, source);
   cluster::hdbscan::Fit fit = cluster::hdbscan::fit(source, settings, context.comm, context.workers);
   const cluster::hdbscan::Model& model = fit.model;
-  std::int64_t noise = 0;
-  for (const double probability : fit.rows.probabilities) noise += probability == 0 ? 1 : 0;
-  noise = context.comm.all_reduce_value(noise, comm::Reduction::sum);
+  const std::int64_t noise = context.comm.all_reduce_value(fit.rows.noise, comm::Reduction::sum);
 
   LayerFit made;
   made.k = model.labels();

@@ -30,6 +30,25 @@ std::int64_t shard_count(std::int64_t images, const CollectParams& params) {
   return (images + params.images_per_shard - 1) / params.images_per_shard;
 }
 
+/// What a shard says of where it comes from, but for its layers.
+store::ShardInfo origin_of(std::int64_t shard, const std::string& model_hash, const data::ImageSet& images,
+                           const CollectParams& params) {
+  store::ShardInfo info;
+  info.model_hash = model_hash;
+  info.data_fingerprint = images.fingerprint();
+  info.seed = params.seed;
+  info.first_image = shard * params.images_per_shard;
+  info.image_count = std::min(params.images_per_shard, images.size() - info.first_image);
+  return info;
+}
+
+/// What differs, in words, or nothing.
+std::string difference_of(const store::ShardInfo& a, const store::ShardInfo& b) {
+  const bool same_images = a.first_image == b.first_image && a.image_count == b.image_count;
+  const std::string difference = store::difference(a, b);
+  return difference.empty() && !same_images ? "images of the set" : difference;
+}
+
 using Bits = std::vector<std::uint16_t>;
 
 /// What one micro-batch adds to a shard.
@@ -153,12 +172,7 @@ class Collector {
   }
 
   store::ShardInfo info(std::int64_t shard) const {
-    store::ShardInfo info;
-    info.model_hash = inputs_.model_hash;
-    info.data_fingerprint = inputs_.images.fingerprint();
-    info.seed = params_.seed;
-    info.first_image = shard * params_.images_per_shard;
-    info.image_count = std::min(params_.images_per_shard, inputs_.images.size() - info.first_image);
+    store::ShardInfo info = origin_of(shard, inputs_.model_hash, inputs_.images, params_);
     const model::VitParams& vit = inputs_.model.description.vit;
     for (std::int64_t layer = 0; layer < network_->layers(); ++layer) {
       info.layers.push_back(
@@ -176,11 +190,7 @@ class Collector {
       const store::ShardReader reader(path);
       const store::ShardInfo& there = reader.info();
       const store::ShardInfo wanted = info(shard);
-      std::string difference = store::difference(there, wanted);
-      if (difference.empty() && (there.first_image != wanted.first_image || there.image_count != wanted.image_count)) {
-        difference = "images of the set";
-      }
-      if (!difference.empty()) {
+      if (const std::string difference = difference_of(there, wanted); !difference.empty()) {
         context_.log->warn("{}: was recorded with other {}; the shard is made again", path.string(), difference);
         return false;
       }
@@ -327,6 +337,21 @@ std::vector<fs::path> shard_paths(const fs::path& folder, std::int64_t images, c
   for (std::int64_t s = 0; s < shard_count(images, params); ++s)
     paths.push_back(folder / fmt::format("shard-{:06}.h5", s));
   return paths;
+}
+
+void check_shards(std::span<const fs::path> paths, const std::string& model_hash, const data::ImageSet& images,
+                  const CollectParams& params) {
+  for (std::size_t s = 0; s < paths.size(); ++s) {
+    const store::ShardInfo there = store::ShardReader(paths[s]).info();
+    store::ShardInfo wanted = origin_of(static_cast<std::int64_t>(s), model_hash, images, params);
+    wanted.layers = there.layers;  // whether they have what is needed, their readers see
+    if (const std::string difference = difference_of(there, wanted); !difference.empty()) {
+      fail(ExitCode::input,
+           "{}: was recorded with other {}: it does not belong here. Remove it and run `moextract collect` again: this "
+           "shard alone is then made again",
+           paths[s].string(), difference);
+    }
+  }
 }
 
 nlohmann::json collect(const CollectParams& params, const CollectInputs& inputs, run::Context& context,

@@ -55,6 +55,11 @@ std::vector<std::int32_t> choose_tokens(const CollectParams& params, const model
 std::vector<std::filesystem::path> shard_paths(const std::filesystem::path& folder, std::int64_t images,
                                                const CollectParams& params);
 
+/// Throws UserError (input) naming the shard and what differs if one is not what collect makes at its place: it is of
+/// another model, image set or seed, or of other images of the set. Opens each.
+void check_shards(std::span<const std::filesystem::path> paths, const std::string& model_hash,
+                  const data::ImageSet& images, const CollectParams& params);
+
 /// Collective. Shards are dealt over the ranks; finished ones that are found in `folder` are checked and kept. On each
 /// rank, decoding, the forward pass and writing run at the same time (flow.h). The shards' bytes do not depend on the
 /// number of ranks or threads. Returns counts {images, skipped, rows, shards, shards_found}.

@@ -204,6 +204,7 @@ std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs, const 
     const std::string prefix = model::mlp_prefix(layer);
     if (!tensors.contains(prefix + "router.weight")) return moe::make_mlp(layer, tensors, precision);
     const std::int64_t k = tensors.at(prefix + "router.weight").size(0);
+    if (k == 1) return moe::make_mlp(layer, tensors, precision);  // static: nothing to choose, whoever chooses
     moe::Chooser chooser;
     if (inputs.routing == moe::Routing::random) {
       chooser = moe::random_routing(inputs.seed, layer, k);
@@ -251,9 +252,10 @@ void save_routing(const fs::path& path, const Counts& counts) {
 }  // namespace
 
 void describe(config::Section section, ControlParams& p) {
-  section.add("random", &p.random, "Tokens go to any expert, by a hash of their input");
-  section.add("oracle", &p.oracle, "Tokens go to the expert of the cluster that their true activations lie nearest to");
-  section.add("best", &p.best, "Tokens go to the expert whose answer comes nearest to the dense MLP's");
+  section.add("random", &p.random, "Each token goes to any one expert, by a hash of its input");
+  section.add("oracle", &p.oracle,
+              "Each token goes to the one expert of the cluster that its true activations lie nearest to");
+  section.add("best", &p.best, "Each token goes to the one expert whose answer comes nearest to the dense MLP's");
   section.add("seed", &p.seed, "Of random routing");
 }
 

@@ -141,7 +141,8 @@ class Pass {
       if (!directions.empty()) tensors.emplace("gradient_directions", at::stack(directions));
       const json said{{"model", inputs_.identity},
                       {"tap", load_layer_clusters(inputs_.clusters, layers_[i]).summary.value("tap", std::string())}};
-      model::save_weights(layer_path(folder, layers_[i]), tensors, {{kIdentityKey, said.dump()}});
+      model::save_weights(layer_path(folder, layers_[i]), tensors, {{kIdentityKey, said.dump()}},
+                          /*checksum=*/true);
     }
   }
 
@@ -310,16 +311,15 @@ json gather_moments(const MomentsParams& params, const MomentsInputs& inputs, ru
   std::vector<std::int64_t> missing;
   std::int64_t found = 0;
   context.comm.together([&] {
-    for (std::int64_t layer = 0; layer < vit.depth; ++layer) {
+    for (std::int64_t layer = 0; context.comm.is_root() && layer < vit.depth; ++layer) {
       if (network->mlp_tokens(layer) == vit.prefix_tokens()) continue;
-      if (fs::exists(layer_path(folder, layer))) {
+      if (store::is_whole_safetensors(layer_path(folder, layer))) {
         ++found;
       } else {
         missing.push_back(layer);
       }
     }
   });
-  // Rank 0's view counts, should a file system show another rank an older one.
   std::int64_t count = static_cast<std::int64_t>(missing.size());
   context.comm.broadcast(std::span<std::int64_t>(&count, 1));
   missing.resize(static_cast<std::size_t>(count));

@@ -47,7 +47,7 @@ class ResultsBuilder {
           {"ranks", facts_.ranks},
           {"threads_per_rank", facts_.threads_per_rank},
           {"hosts", facts_.hosts},
-          {"device", "cpu"}}},
+          {"device", name_of(pipeline_.device())}}},
         {"model",
          {{"name", description.name},
           {"depth", vit.depth},
@@ -209,10 +209,17 @@ class ResultsBuilder {
       }
       const auto dense =
           std::count_if(layers.begin(), layers.end(), [](const json& layer) { return layer.at("kind") == "dense"; });
-      if (dense > 0) {
+      const auto costly = std::count_if(layers.begin(), layers.end(), [](const json& layer) {
+        return layer.at("kind") == "dense" && layer.contains("why");
+      });
+      if (dense > costly) {
         list.push_back(fmt::format(
             "{} of {} layers stay dense: they have fewer than two clusters, or their MLP sees the class token alone.",
-            dense, layers.size()));
+            dense - costly, layers.size()));
+      }
+      if (costly > 0) {
+        list.push_back(
+            fmt::format("{} of {} layers stay dense, for experts would cost no less there.", costly, layers.size()));
       }
     }
     return list;

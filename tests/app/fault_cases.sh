@@ -194,10 +194,19 @@ case $case_name in
     cp "$work"/seed/collect-*/shard-000011.h5 "$folder"
     rm -rf "$FAULT_STORE"/cluster-*
     expect 4 "$mpirun" 2 "$program" cluster "$config"
-    says "shard-000000.h5 and .*shard-000011.h5 were recorded with different seeds"
+    says "shard-000011.h5: was recorded with other seeds \([0-9]+ and [0-9]+\): it does not belong here"
     expect 4 "$program" verify --repair "$config"
     expect 0 "$program" cluster "$config"
     cmp "$work/whole/shard-000011.h5" "$folder/shard-000011.h5" || complain "the shard was not made again"
+    # All of them another seed's, and one in another's place: they agree with each other.
+    rm -rf "$FAULT_STORE"/cluster-*
+    cp "$work"/seed/collect-*/shard-*.h5 "$folder"
+    expect 4 "$program" cluster "$config"
+    says "shard-000000.h5: was recorded with other seeds"
+    cp "$work"/whole/shard-*.h5 "$folder"
+    cp "$folder/shard-000003.h5" "$folder/shard-000004.h5"
+    expect 4 "$mpirun" 2 "$program" cluster "$config"
+    says "shard-000004.h5: was recorded with other images of the set"
     ;;
   plan)
     expect 0 "$program" collect "$config" --dry-run --images 1281167 --ranks 64 --rate 100

@@ -13,6 +13,7 @@
 #include "run/log.h"
 #include "run/run_folder.h"
 #include "stages/assemble/fit_experts.h"
+#include "stages/assemble/unmet_target.h"
 #include "tests/stages/small_run.h"
 
 namespace moextract::stages::test {
@@ -117,6 +118,57 @@ TEST(BadInput, TargetsThatCannotBeMetNameTheNearest) {
   });
 }
 
+TEST(BadInput, TheNearestTargetIsOneThatIsMet) {
+  const auto message = [](const char* key, double asked, double least, bool experts) {
+    try {
+      fail_unmet(key, asked, least, experts);
+    } catch (const UserError& error) {
+      EXPECT_EQ(error.code(), ExitCode::config);
+      return std::string(error.what());
+    }
+  };
+  const auto says = [&](const std::string& text, const char* part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks: " << part;
+  };
+  says(message("assemble.target_macs", 0.4, 0.438241, true), "cost 0.4383. Ask for that or more");
+  says(message("assemble.target_macs", 0.4, 0.4382, true), "cost 0.4382.");
+  says(message("assemble.target_macs", 0.4, 0.99996, true), "cost 1. Ask for that");
+  says(message("assemble.target_macs", 1, 1.0051, true), "cost 1.006. That is more than the dense model");
+  says(message("assemble.target_parameters", 1.2, 1.0051, true), "cost 1.006. Ask for that or more");
+  says(message("assemble.target_macs", 0.4, 1, false), "assemble.one_cluster");
+}
+
+TEST(BadInput, DamagedLeftoversAreMadeAgain) {
+  const SmallRun small;
+  const RunConfig config = small.config({"assemble.method=least_squares", "cluster.tap=x"});
+  const auto folders = run_stages(config, 1, 1, {"moments"});
+  for (const char* stage : {"cluster", "moments"}) {
+    const std::filesystem::path folder = folders.at(stage);
+    const auto before = content(folder);
+    for (const char* name : {"DONE", "manifest.json"}) std::filesystem::remove(folder / name);
+    const std::filesystem::path damaged = folder / "layer-001.safetensors";
+    std::fstream file(damaged, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(-9, std::ios::end);
+    const char byte = static_cast<char>(file.peek());
+    file.seekp(-9, std::ios::end);
+    file.put(static_cast<char>(byte ^ 1));
+    file.close();
+    ASSERT_NE(content(folder), before);
+    for (const int ranks : {1, 2}) {
+      EXPECT_EQ(content(run_stages(config, ranks, 1, {stage}).at(stage)), before) << stage;
+    }
+  }
+}
+
+TEST(BadInput, MoreClassesThanTheModelKnowsAreFoundBeforeAnyWork) {
+  const SmallRun small;
+  small.write("validation.csv", "file,label\na.png,0\nb.png,9\n");
+  small.write("a.png", "");
+  small.write("b.png", "");
+  expect_error(ExitCode::input, {"data.validation.source", "10 classes", "knows 4"},
+               [&] { Pipeline(small.config({"data.validation.source=" + small.file("validation.csv").string()})); });
+}
+
 TEST(BadInput, ChoicesThatDoNotGoTogether) {
   const SmallRun small;
   const auto expect = [&](const std::vector<std::string>& settings, const std::vector<std::string>& parts) {
@@ -130,6 +182,7 @@ TEST(BadInput, ChoicesThatDoNotGoTogether) {
   expect({"router.kind=random", "router.top_k=2"}, {"router.top_k"});
   expect({"assemble.target_macs=null", "assemble.budget=threshold"}, {"budget", "target_macs"});
   expect({"assemble.method=least_squares", "assemble.target_macs=null"}, {"budget", "target_active"});
+  expect({"assemble.method=least_squares", "moments.products=diagonal"}, {"moments.products", "full"});
 }
 
 /// The moments stage's file of the first layer, changed before the assembly.
@@ -237,6 +290,8 @@ TEST(BadInput, StagesWithoutWhatTheyNeed) {
                [&] { Pipeline(small.config({"data.calibration.source="})).nodes_of("collect"); });
   expect_error(ExitCode::config, {"model.weights", "nothing to train"},
                [&] { Pipeline(small.config({})).nodes_of("train"); });
+  expect_error(ExitCode::config, {"assemble.statistics", "streamed"},
+               [&] { Pipeline(small.config({})).nodes_of("moments"); });
   expect_error(ExitCode::config, {"vit_tiny_patch16_224"}, [&] {
     Pipeline(small.config({"model.weights=", "model.name=vit_tiny_patch16_225"}));
   });

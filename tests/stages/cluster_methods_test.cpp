@@ -342,8 +342,16 @@ TEST(ClusterSettings, OnlyThoseInUseAreInTheAddress) {
   EXPECT_NE(automatic, kmeans);
   EXPECT_EQ(folder({"cluster.automatic_k=gap", "cluster.k=7"}), automatic);
   EXPECT_NE(folder({"cluster.automatic_k=gap", "cluster.k_range.most=9"}), automatic);
+  EXPECT_NE(folder({"cluster.automatic_k=gap", "cluster.k_range.references=9"}), automatic);
+  EXPECT_EQ(folder({"cluster.automatic_k=gap", "cluster.k_range.seeds=9"}), automatic);
+  const fs::path stable = folder({"cluster.automatic_k=stability"});
+  EXPECT_NE(folder({"cluster.automatic_k=stability", "cluster.k_range.seeds=9"}), stable);
+  EXPECT_EQ(folder({"cluster.automatic_k=stability", "cluster.k_range.references=9", "cluster.k_range.sample_rows=9"}),
+            stable);
+  EXPECT_NE(folder({"cluster.init_rounds=2"}), kmeans);
+  EXPECT_EQ(folder({"cluster.init=random", "cluster.init_rounds=2"}), folder({"cluster.init=random"}));
   const fs::path hdbscan = folder({"cluster.method=hdbscan"});
-  EXPECT_EQ(folder({"cluster.method=hdbscan", "cluster.k=7", "cluster.n_init=3"}), hdbscan);
+  EXPECT_EQ(folder({"cluster.method=hdbscan", "cluster.k=7", "cluster.n_init=3", "cluster.quality_rows=9"}), hdbscan);
   EXPECT_NE(folder({"cluster.method=hdbscan", "cluster.seed=3"}), hdbscan);
 }
 

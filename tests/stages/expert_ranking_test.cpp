@@ -63,6 +63,12 @@ TEST(OutputMetric, TakesGradientsOfLowRank) {
   EXPECT_LT((cost - kWidth * w.select(0, 2).square()).abs().max().item<double>(), 1e-4);
 }
 
+TEST(OutputMetric, TakesGradientsWhoseRoundingIsMoreThanTheHair) {
+  at::Tensor g = at::outer(at::arange(kWidth, at::kDouble), at::arange(kWidth, at::kDouble));
+  g.diagonal().sub_(1e-6);  // as rounding may leave it
+  EXPECT_TRUE(at::isfinite(in_output_metric(rows_of(kWidth, kHidden, 3), g, 1.0)).all().item<bool>());
+}
+
 TEST(PooledMoments, KeepTheOwnShareByTokens) {
   const LayerMoments before = example();
   LayerMoments after = example();

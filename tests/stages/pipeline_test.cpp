@@ -214,6 +214,12 @@ TEST(Pipeline, TheShortLastBlockChangesNoAnswer) {
              b = read_json(brief.at("evaluate/dense") / kEvaluationFile);
   EXPECT_EQ(a["top1_correct"], b["top1_correct"]);
   EXPECT_LT(b["macs_per_image"].get<double>(), a["macs_per_image"].get<double>());
+  // No method is measured by a cut that saves next to nothing there.
+  const json experts = read_json(brief.at("assemble/experts") / kAssemblyFile)["layers"],
+             vbp = read_json(brief.at("assemble/vbp") / kAssemblyFile)["layers"];
+  EXPECT_EQ(experts[1]["kind"], "dense");
+  EXPECT_EQ(vbp[1]["kept"], 32);
+  EXPECT_LT(vbp[0]["kept"].get<int>(), 32);
 }
 
 TEST(Pipeline, BothBudgetsAreMetAtOnce) {

@@ -16,6 +16,7 @@
 #include "run/log.h"
 #include "stages/assemble/expert_ranking.h"
 #include "stages/assemble/fit_experts.h"
+#include "stages/evaluate/evaluate.h"
 #include "tests/stages/small_run.h"
 
 namespace moextract::stages::test {
@@ -227,6 +228,30 @@ json assembled(const DeepRun& deep, const RunConfig& config, const std::function
   return facts;
 }
 
+/// Where there is one expert, there is nothing for a control to choose.
+void expect_controls_to_run(const DeepRun& deep, const RunConfig& config, const model::TensorMap& tensors) {
+  const fs::path clusters = run_stages(config, 1, 1, {"cluster"}).at("cluster");
+  const moe::LoadedModel dense = moe::load_model(deep.file("deep.safetensors"), std::nullopt);
+  moe::save_model(deep.file("static.safetensors"), dense.description, tensors);
+  const moe::LoadedModel model = moe::load_model(deep.file("static.safetensors"), std::nullopt);
+  const Pipeline pipeline(config);
+  for (const moe::Routing routing : {moe::Routing::random, moe::Routing::oracle, moe::Routing::best}) {
+    comm::run_threads(1, [&](comm::Communicator& comm) {
+      Workers workers(1, [] { at::set_num_threads(1); });
+      run::Context context{comm, workers, run::make_logger(1, 2, false)};
+      const fs::path folder = deep.file("evaluated");
+      fs::create_directories(folder);
+      const json counts = evaluate({.model = model,
+                                    .images = *pipeline.images("validation"),
+                                    .routing = routing,
+                                    .dense = &dense,
+                                    .clusters = clusters},
+                                   context, folder);
+      EXPECT_TRUE(fs::exists(folder / kEvaluationFile)) << counts.dump();
+    });
+  }
+}
+
 TEST(StaticLayers, StandWhereTheExpertsAreAllAlike) {
   const DeepRun deep;
   for (const char* storage : {"own_output", "shared"}) {
@@ -259,6 +284,7 @@ TEST(StaticLayers, StandWhereTheExpertsAreAllAlike) {
       EXPECT_EQ(moe::router_macs(router), 0);
     }
     EXPECT_GE(fixed, 1);
+    expect_controls_to_run(deep, config, tensors);
   }
 }
 

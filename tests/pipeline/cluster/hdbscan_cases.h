@@ -78,6 +78,7 @@ inline Fit fit_over(const HalfRows& rows, const Params& params, const Dealing& d
     EXPECT_EQ(part.model.spanning_tree, whole.model.spanning_tree);
     EXPECT_EQ(part.model.clusters.labels, whole.model.clusters.labels);
     whole.rows.labels.insert(whole.rows.labels.end(), part.rows.labels.begin(), part.rows.labels.end());
+    whole.rows.noise += part.rows.noise;
     whole.rows.probabilities.insert(whole.rows.probabilities.end(), part.rows.probabilities.begin(),
                                     part.rows.probabilities.end());
   }

@@ -143,6 +143,7 @@ TEST(HdbscanNoise, PoliciesConcernNoiseAlone) {
   const std::int64_t k = dropped.model.k();
   ASSERT_GE(k, 3);
   ASSERT_GT(count(dropped.rows.labels, -1), 10);
+  EXPECT_EQ(dropped.rows.noise, count(dropped.rows.labels, -1));
   params.noise = NoisePolicy::own_cluster;
   const Fit own = fit_over(rows, params);
   EXPECT_EQ(own.model.labels(), k + 1);

@@ -4,6 +4,7 @@
 
 #include "cluster/balancer.h"
 #include "cluster_cases.h"
+#include "core/random.h"
 
 namespace moextract::cluster {
 namespace {
@@ -99,6 +100,20 @@ TEST(BalancedKMeans, EqualRowsCannotBePartedAndTheFitStillEnds) {
   const KMeansFit fit = fit_rows(rows, {.k = 3, .max_iterations = 5, .seed = 1, .balance = 0.1}, {.ranks = 2});
   EXPECT_GE(*std::max_element(fit.model.sizes.begin(), fit.model.sizes.end()), 200);
   EXPECT_EQ(fit.model.sizes[0] + fit.model.sizes[1] + fit.model.sizes[2], 300);
+  EXPECT_FALSE(fit.model.balanced);
+}
+
+TEST(BalancedKMeans, EvenClustersAreNotMadeByEmptyingOthers) {
+  for (const std::uint64_t seed : {1u, 2u, 3u, 4u}) {
+    std::vector<float> values;
+    RandomStream random(seed, 1);
+    for (int i = 0; i < 300; ++i) {
+      for (int d = 0; d < 3; ++d) values.push_back(i < 220 ? 1.0F : static_cast<float>(random.normal()));
+    }
+    const KMeansFit fit = fit_rows(rows_of(values, 3), {.k = 4, .seed = seed, .balance = 0.1}, {.ranks = 2});
+    EXPECT_GT(*std::min_element(fit.model.sizes.begin(), fit.model.sizes.end()), 0) << "seed " << seed;
+    EXPECT_FALSE(fit.model.balanced);
+  }
 }
 
 TEST(BalancedKMeans, ANegativeExcessIsRefused) {
