@@ -189,9 +189,9 @@ for name in "${cases[@]}"; do
       ;;
     limit)
       # One minute. Slurm looks at the limits every half a minute and so warns at any time up to the end of the warning,
-      # even before a rank is there; the run itself ends 40 seconds before the limit, 20 after the start. The training
-      # needs more than that: how many steps it takes is measured, at least 30 seconds without Slurm, where two threads
-      # have the cores to themselves.
+      # even before a rank is there; the run itself ends half a minute before the limit, for its margin is at most half of
+      # what is left when it starts. The training needs more than that: how many steps it takes is measured, at least 30
+      # seconds without Slurm, where two threads have the cores to themselves.
       sed 's/^time:.*/time: "00:01:00"\nwarning: 45/' "$work/site.yaml" > "$work/short.yaml"
       steps=600
       while true; do
