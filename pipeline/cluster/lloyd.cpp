@@ -143,19 +143,20 @@ void Lloyd::balance(std::span<const float> centroids, Assignment& assignment) {
     return std::pair{std::count(assignment.weights.begin(), assignment.weights.end(), 0),
                      *std::max_element(assignment.weights.begin(), assignment.weights.end())};
   };
-  const std::int64_t empty_before = unevenness().first;
-  auto least = unevenness();
+  auto now = unevenness(), least = now;
+  const auto empty_before = now.first;
   std::vector<double> best = balancer_.prices();
   for (int pass = 0; pass < kPasses; ++pass) {
-    if (unevenness().first <= empty_before && balancer_.is_even(assignment.weights)) return;
-    if (unevenness() < least) {
-      least = unevenness();
+    if (now.first <= empty_before && balancer_.is_even(assignment.weights)) return;
+    if (now < least) {
+      least = now;
       best = balancer_.prices();
     }
     balancer_.update(assignment.weights, assignment.inertia / static_cast<double>(weight_));
     assignment = assign(centroids);
+    now = unevenness();
   }
-  if (unevenness() <= least) return;
+  if (now <= least) return;
   balancer_.set_prices(best);
   assignment = assign(centroids);
 }
