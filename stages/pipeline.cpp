@@ -391,7 +391,8 @@ void Pipeline::add_assemble() {
                                          images("calibration"),
                                          config_.model.micro_batch,
                                          &config_.moments,
-                                         config_.data.on_bad_image};
+                                         config_.data.on_bad_image,
+                                         tap_name(config_.cluster.tap)};
              return assemble_experts(choices_, inputs, context, folder);
            });
   if (!config_.baseline.enabled) return;

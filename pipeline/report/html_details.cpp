@@ -8,6 +8,7 @@
 #include "report/number_text.h"
 #include "report/svg_bars.h"
 #include "report/svg_lines.h"
+#include "report/svg_map.h"
 
 namespace moextract {
 namespace {
@@ -118,6 +119,36 @@ std::string specialisation_table(const std::vector<Layer>& layers) {
   return any ? "<h3>What the experts know</h3>\n" + table.html() : std::string();
 }
 
+std::string expert_box(const ExpertTokens& expert, std::size_t number, std::int64_t layer, std::int64_t grid) {
+  std::string html = fmt::format(
+      "<div class=\"panel-box\"><b>{}</b>{}", number,
+      draw_position_map(expert.positions, grid,
+                        fmt::format("Layer {}, expert {}: where in the image its tokens lie", layer, number)));
+  std::string classes;
+  for (const ExpertTokens::TellingClass& told : expert.classes) {
+    if (!told.index || !told.lift) continue;
+    classes += fmt::format("{}{} ({})", classes.empty() ? "" : ", ", *told.index, fixed_text(told.lift, 1));
+  }
+  return html + escape_html(classes) + "</div>\n";
+}
+
+/// Expert by position and expert by class, a folded part for each layer; empty where no layer says.
+std::string experts_figures(const std::vector<Layer>& layers) {
+  std::string html;
+  for (const Layer& layer : layers) {
+    if (layer.experts.empty()) continue;
+    html += fmt::format("<details><summary>Layer {}</summary>\n<div class=\"maps\">\n", count_text(layer.layer));
+    for (std::size_t e = 0; e < layer.experts.size(); ++e)
+      html += expert_box(layer.experts[e], e, layer.layer.value_or(0), layer.grid.value_or(0));
+    html += "</div></details>\n";
+  }
+  if (html.empty()) return {};
+  return "<h3>What each expert takes</h3>\n<p>Where in the validation images the tokens of each routed expert lie, the "
+         "darkest patch being the commonest, and the classes that tell most about its choice: their index and, in "
+         "brackets, how many times more often than among all routed tokens they come.</p>\n" +
+         html;
+}
+
 std::string key(const std::string& css_class, const std::string& text, bool bar = false) {
   const std::string shape = bar ? fmt::format("<rect width=\"26\" height=\"10\" class=\"{}\"/>", css_class)
                                 : fmt::format("<line x1=\"0\" y1=\"5\" x2=\"26\" y2=\"5\" class=\"{}\"/>", css_class);
@@ -179,7 +210,7 @@ std::string layers_section(const Results& results, int& figures) {
     html += "<p>Every layer stayed dense.</p>\n";
   }
   return html + "<h3>Every layer in numbers</h3>\n" + layers_table(results.layers) +
-         specialisation_table(results.layers) + "</section>\n";
+         specialisation_table(results.layers) + experts_figures(results.layers) + "</section>\n";
 }
 
 std::string vbp_section(const Results& results, int& figures) {

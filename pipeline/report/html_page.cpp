@@ -70,6 +70,8 @@ svg{display:block;overflow:visible;font-family:var(--sans)}
 .chart{width:100%;height:auto;max-width:480px}
 .chart.wide{max-width:none;min-width:720px}
 .chart.natural{width:auto;max-width:none}
+.maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:12px 14px;margin:10px 0 14px}
+.map{width:84px;height:84px;shape-rendering:crispEdges}
 .panel,.spark{width:100%;height:auto;max-width:260px}
 .times .chart{max-width:680px;min-width:460px}
 svg text{fill:var(--ink);font-size:12px}

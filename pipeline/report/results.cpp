@@ -125,7 +125,13 @@ class Node {
   std::string path_;
 };
 
-/// Of a layer's "overlap", [k][k] with the experts' sizes on the diagonal; nothing if it is absent or of another form.
+bool is_true(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && *found == Json(true);
+}
+
+/// Of a layer's "overlap", [k][k] with the experts' sizes on the diagonal, over pairs of routed experts; nothing if it
+/// is absent or of another form.
 Number mean_overlap(const Json& layer) {
   const auto overlap = layer.find("overlap");
   if (overlap == layer.end() || !overlap->is_array() || overlap->size() < 2) return {};
@@ -135,8 +141,10 @@ Number mean_overlap(const Json& layer) {
     if (!row.is_array() || row.size() != k || !row[b].is_number()) return {};
     return row[b].get<double>();
   };
+  const std::size_t routed = is_true(layer, "prefix_expert") ? k - 1 : k;
+  if (routed < 2) return {};
   double sum = 0;
-  for (std::size_t a = 0; a < k; ++a) {
+  for (std::size_t a = 0; a < routed; ++a) {
     for (std::size_t b = 0; b < a; ++b) {
       const Number both = at(a, b), first = at(a, a), second = at(b, b);
       if (!both || !first || !second) return {};
@@ -144,7 +152,7 @@ Number mean_overlap(const Json& layer) {
       sum += either > 0 ? *both / either : 0.0;
     }
   }
-  return sum / (0.5 * static_cast<double>(k * (k - 1)));
+  return sum / (0.5 * static_cast<double>(routed * (routed - 1)));
 }
 
 std::string default_label(const std::string& name) {
@@ -273,6 +281,26 @@ const Variant* Results::dense() const {
   return nullptr;
 }
 
+namespace {
+
+/// What the experts of a layer take.
+void parse_specialisation(const Node& node, Layer& layer) {
+  layer.grid = node.count("grid");
+  for (const Node& expert : node.nodes("experts")) {
+    ExpertTokens tokens{expert.counts("positions"), {}};
+    if (const auto cells = static_cast<std::int64_t>(tokens.positions.size());
+        !layer.grid || *layer.grid > 4096 || cells != *layer.grid * *layer.grid) {
+      fail(ExitCode::input, "results file: '{}' holds {} positions for a grid of {} patches a side",
+           expert.path("positions"), cells, count_text(layer.grid));
+    }
+    for (const Node& told : expert.nodes("classes"))
+      tokens.classes.push_back({told.count("class"), told.count("tokens"), told.number("lift")});
+    layer.experts.push_back(std::move(tokens));
+  }
+}
+
+}  // namespace
+
 Results parse_results(const Json& json) {
   const Node root(json, "");
   const std::string format = root.text("format");
@@ -327,13 +355,13 @@ Results parse_results(const Json& json) {
   }
 
   for (const Node& node : root.nodes("layers")) {
-    results.layers.push_back({node.count("layer"), node.count("k"), node.count("hidden"), node.count("union"),
-                              node.count("sum_sizes"), node.text("kind"), node.counts("sizes"),
-                              node.numbers("token_share"), node.number("active_share"), mean_overlap(node.json()),
-                              node.number("router_agreement"), node.number("router_entropy"),
-                              node.number("usage_entropy"), node.number("class_information"),
-                              node.number("position_information"), node.number("modularity"),
-                              node.numbers("output_error"), node.json().value("prefix_expert", Json()) == Json(true)});
+    results.layers.push_back(
+        {node.count("layer"), node.count("k"), node.count("hidden"), node.count("union"), node.count("sum_sizes"),
+         node.text("kind"), node.counts("sizes"), node.numbers("token_share"), node.number("active_share"),
+         mean_overlap(node.json()), node.number("router_agreement"), node.number("router_entropy"),
+         node.number("usage_entropy"), node.number("class_information"), node.number("position_information"),
+         node.number("modularity"), node.numbers("output_error"), is_true(node.json(), "prefix_expert")});
+    parse_specialisation(node.node("specialisation"), results.layers.back());
   }
   for (const Node& node : root.nodes("vbp_layers")) {
     results.vbp_layers.push_back({node.count("layer"), node.count("hidden"), node.count("kept")});

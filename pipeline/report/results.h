@@ -29,7 +29,9 @@ namespace moextract {
 //    "layers":   [{"layer", "kind": "experts|dense|pruned", "k", "hidden", "sizes": [int], "union", "sum_sizes",
 //                  "token_share": [number], "active_share", "overlap": [[neurons that two experts share]],
 //                  "router_agreement", "router_entropy", "usage_entropy", "class_information", "position_information",
-//                  "output_error": [number], "modularity"}],
+//                  "output_error": [number], "modularity",
+//                  "specialisation": {"grid": patches a side, "experts": [{"positions": [tokens from each patch, row by
+//                  row], "classes": [{"class", "tokens", "lift"}]}]}}],
 //    "vbp_layers": [{"layer", "hidden", "kept"}],
 //    "clusters": [{"layer", "tap", "method": "kmeans|hdbscan", "k", "rows", "inertia", "iterations", "converged": bool,
 //                  "sizes": [int], "history": [inertia after each iteration], "quality": {"silhouette",
@@ -70,6 +72,16 @@ struct Variant {
   Number paired_standard_error() const;
 };
 
+/// What a routed expert takes.
+struct ExpertTokens {
+  struct TellingClass {
+    Count index, tokens;
+    Number lift;  ///< share of this expert's tokens / share of all routed tokens
+  };
+  std::vector<std::int64_t> positions;  ///< tokens from each patch, row by row
+  std::vector<TellingClass> classes;
+};
+
 struct Layer {
   Count layer, k, hidden, union_size, sum_sizes;
   std::string kind;
@@ -78,8 +90,10 @@ struct Layer {
   Number active_share;              ///< token-weighted share of the hidden neurons that is computed
   Number overlap;                   ///< mean over pairs of experts of shared neurons / neurons of either
   Number router_agreement, router_entropy, usage_entropy, class_information, position_information, modularity;
-  std::vector<Number> output_error;  ///< one a routed expert, as a share of its output's variance
-  bool prefix_expert = false;        ///< the last expert is the class token's own, to which nothing is routed
+  std::vector<Number> output_error;        ///< one a routed expert, as a share of its output's variance
+  bool prefix_expert = false;              ///< the last expert is the class token's own, to which nothing is routed
+  Count grid = {};                         ///< patches a side of the image
+  std::vector<ExpertTokens> experts = {};  ///< in the order of the routed experts
 
   /// "8", or "8+1" with one for the class token.
   std::string experts_text() const;

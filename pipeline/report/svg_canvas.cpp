@@ -67,6 +67,11 @@ void SvgCanvas::diamond(Point centre, double radius, std::string_view css_class,
                        number(centre.x - radius), number(centre.y), class_attribute(css_class), closing("path", title));
 }
 
+void SvgCanvas::path(std::string_view data, std::string_view css_class, double opacity) {
+  body_ += fmt::format("<path d=\"{}\"{}{}/>\n", data, class_attribute(css_class),
+                       opacity < 1 ? fmt::format(" fill-opacity=\"{:.2f}\"", opacity) : "");
+}
+
 void SvgCanvas::polyline(const std::vector<Point>& points, std::string_view css_class) {
   if (points.empty()) return;
   std::string path;

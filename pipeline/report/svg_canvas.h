@@ -30,6 +30,8 @@ class SvgCanvas {
   void rect(const Box& box, std::string_view css_class, std::string_view title = "", double opacity = 1);
   void circle(Point centre, double radius, std::string_view css_class, std::string_view title = "");
   void diamond(Point centre, double radius, std::string_view css_class, std::string_view title = "");
+  /// `data`: commands of an SVG path.
+  void path(std::string_view data, std::string_view css_class, double opacity = 1);
   void polyline(const std::vector<Point>& points, std::string_view css_class);
   /// `anchor`: "start", "middle" or "end". The point lies on the base line.
   void text(Point at, std::string_view text, std::string_view css_class = "", std::string_view anchor = "start");

@@ -113,6 +113,7 @@ struct AssembleInputs {
   std::int64_t micro_batch = 8;
   const MomentsParams* sampling = nullptr;  ///< sequential fit only: flip, importance, seed, micro-batches
   model::BadImages bad_images = model::BadImages::stop;
+  std::string tap = {};  ///< what was clustered, as the moments name it; empty: not checked
 };
 
 /// Files an assemble artefact holds.

@@ -402,6 +402,11 @@ class Fitter {
            "the statistics of layer {} are of another model ({} instead of {}): run the stage that made them again",
            layer, moments.identity, inputs_.identity);
     }
+    if (!inputs_.tap.empty() && !moments.tap.empty() && inputs_.tap != moments.tap) {
+      fail(ExitCode::input,
+           "the statistics of layer {} are of clusters of another tap ({} instead of {}): run the moments stage again",
+           layer, moments.tap, inputs_.tap);
+    }
     if (choices_.needs_covariance && !first.covariance.defined()) {
       fail(ExitCode::input,
            "the statistics of layer {} are means and variances alone, but score elimination and compensation "
@@ -498,6 +503,16 @@ class Fitter {
       std::vector<std::int64_t> tokens;
       for (std::int64_t e = 0; e < r.experts(); ++e)
         tokens.push_back(static_cast<std::int64_t>(r.count[e].item<double>()));
+      const auto few = std::count_if(tokens.begin(), tokens.end(), [&](auto n) { return n < params_.min_tokens; });
+      if (few > 0) {
+        entry["experts_of_few_tokens"] = few;
+        if (context_.comm.is_root()) {
+          context_.log->warn(
+              "layer {}: {} of {} experts have fewer than {} tokens (assemble.min_tokens) and take the "
+              "statistics of the whole layer",
+              layer, few, tokens.size(), params_.min_tokens);
+        }
+      }
       entry["rows"] = std::move(tokens);
       if (r.mean_gradient > 0) entry["mean_gradient"] = r.mean_gradient;
       if (!factors.empty() && useless_.empty()) entry["sensitivity"] = factors[place];

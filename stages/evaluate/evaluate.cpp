@@ -8,7 +8,6 @@
 #include <chrono>
 #include <cmath>
 #include <mutex>
-#include <numeric>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -19,6 +18,7 @@
 #include "moe/expert_mlp.h"
 #include "run/progress.h"
 #include "stages/cluster/cluster.h"
+#include "stages/evaluate/routing_counts.h"
 #include "stages/precision_check.h"
 
 namespace moextract::stages {
@@ -26,35 +26,17 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 namespace {
 
-constexpr double kEntropyUnit = 0x1.0p-32;  // of a bit: sums of integers do not depend on their order
-
-/// Tokens of one layer by the expert they went to.
-struct LayerCounts {
-  std::int64_t experts = 0, classes = 0, positions = 0;
-  std::int64_t entropy = 0, routed = 0;   // entropies of the router's probabilities in kEntropyUnit, over routed tokens
-  std::vector<std::int64_t> by_class;     // [expert, class of the image]
-  std::vector<std::int64_t> by_position;  // [expert, position in the image]
-
-  std::vector<std::int64_t> tokens() const {
-    std::vector<std::int64_t> sums;
-    for (std::int64_t e = 0; e < experts; ++e) {
-      const auto first = by_position.begin() + e * positions;
-      sums.push_back(std::accumulate(first, first + positions, std::int64_t{0}));
-    }
-    return sums;
-  }
-};
-
 /// What is counted; all integers, so that sums over threads and ranks are exact.
 struct Counts {
   std::vector<std::int64_t> numbers = std::vector<std::int64_t>(4, 0);
-  std::vector<LayerCounts> layers;
+  std::vector<RoutingCounts> layers;
 
   enum Number { images, top1, top5, skipped };
-  Counts(const model::Network& network, std::int64_t classes) {
+  Counts(const model::Network& network, const model::TensorMap& tensors, std::int64_t classes) {
     for (std::int64_t l = 0; l < network.layers(); ++l) {
-      LayerCounts layer;
+      RoutingCounts layer;
       layer.experts = network.mlp(l).experts();
+      layer.routed_experts = layer.experts - (tensors.contains(model::mlp_prefix(l) + "experts.prefix") ? 1 : 0);
       layer.classes = classes;
       layer.positions = network.mlp_tokens(l);
       layer.by_class.assign(static_cast<std::size_t>(layer.experts * classes), 0);
@@ -65,7 +47,7 @@ struct Counts {
   /// `expert`: of each token of a micro-batch, image by image, one or several ([tokens] or [tokens, m], -1: none);
   /// `labels`: of its images.
   void add_tokens(std::size_t layer, const at::Tensor& expert, const std::vector<std::int64_t>& labels) {
-    LayerCounts& counts = layers[layer];
+    RoutingCounts& counts = layers[layer];
     const std::int64_t each = expert.dim() == 2 ? expert.size(1) : 1;
     const at::Tensor whole = expert.contiguous();
     const std::int64_t* next = whole.const_data_ptr<std::int64_t>();
@@ -81,7 +63,7 @@ struct Counts {
   }
   void all_reduce(comm::Communicator& comm) {
     std::vector<std::int64_t> flat = numbers;
-    for (const LayerCounts& layer : layers) {
+    for (const RoutingCounts& layer : layers) {
       flat.insert(flat.end(), layer.by_class.begin(), layer.by_class.end());
       flat.insert(flat.end(), layer.by_position.begin(), layer.by_position.end());
       flat.insert(flat.end(), {layer.entropy, layer.routed});
@@ -92,34 +74,13 @@ struct Counts {
       for (std::int64_t& value : to) value = *next++;
     };
     take(numbers);
-    for (LayerCounts& layer : layers) {
+    for (RoutingCounts& layer : layers) {
       take(layer.by_class), take(layer.by_position);
       layer.entropy = *next++;
       layer.routed = *next++;
     }
   }
 };
-
-/// Bits of the distribution that the counts are in proportion to.
-double entropy(std::span<const std::int64_t> counts) {
-  double total = 0, sum = 0;
-  for (const std::int64_t n : counts) total += static_cast<double>(n);
-  for (const std::int64_t n : counts) {
-    if (n > 0) sum -= static_cast<double>(n) / total * std::log2(static_cast<double>(n) / total);
-  }
-  return sum;
-}
-
-/// I(expert; column) in bits of counts [experts, columns], over tokens: H(expert) + H(column) - H(expert, column).
-double information(const std::vector<std::int64_t>& counts, std::int64_t columns) {
-  std::vector<std::int64_t> of_column(static_cast<std::size_t>(columns), 0),
-      of_expert(counts.size() / static_cast<std::size_t>(columns), 0);
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    of_column[i % of_column.size()] += counts[i];
-    of_expert[i / of_column.size()] += counts[i];
-  }
-  return std::max(0.0, entropy(of_expert) + entropy(of_column) - entropy(counts));
-}
 
 /// Classes that stand before the label.
 std::int64_t rank_of_label(const float* logits, std::int64_t classes, std::int64_t label) {
@@ -158,7 +119,7 @@ struct Answers {
 /// Share of the tokens that went to each expert, perhaps among others.
 model::TokenShares token_shares(const Counts& counts) {
   model::TokenShares shares;
-  for (const LayerCounts& layer : counts.layers) {
+  for (const RoutingCounts& layer : counts.layers) {
     const double tokens = static_cast<double>(counts.numbers[Counts::images] * layer.positions);
     std::vector<double> share;
     for (const std::int64_t n : layer.tokens()) share.push_back(tokens > 0 ? static_cast<double>(n) / tokens : 0.0);
@@ -185,12 +146,12 @@ std::vector<moe::RouterWeights> routers_of(const moe::LoadedModel& model, const 
   return routers;
 }
 
-/// Sum over tokens of H(p(. | token)) in kEntropyUnit.
+/// Sum over tokens of H(p(. | token)) in entropy_units.
 std::int64_t router_entropy(const moe::RouterWeights& router, const at::Tensor& x) {
   const at::Tensor p = moe::router_probabilities(router, x);
   const at::Tensor bits = (-(p * p.clamp_min(1e-300).log2()).sum(1)).cpu().contiguous();
   std::int64_t sum = 0;
-  for (std::int64_t i = 0; i < bits.numel(); ++i) sum += std::llround(bits.const_data_ptr<double>()[i] / kEntropyUnit);
+  for (std::int64_t i = 0; i < bits.numel(); ++i) sum += entropy_units(bits.const_data_ptr<double>()[i]);
   return sum;
 }
 
@@ -231,24 +192,6 @@ struct Routed {
   at::Tensor x, expert;
 };
 
-/// The counts behind the analysis, as tensors.
-void save_routing(const fs::path& path, const Counts& counts) {
-  model::TensorMap tensors;
-  const auto add = [&](const std::string& name, const std::vector<std::int64_t>& values, std::int64_t rows,
-                       std::int64_t columns) {
-    at::Tensor tensor = at::empty({rows, columns}, at::kLong);
-    std::copy(values.begin(), values.end(), tensor.data_ptr<std::int64_t>());
-    tensors.emplace(name, tensor);
-  };
-  for (std::size_t l = 0; l < counts.layers.size(); ++l) {
-    const LayerCounts& layer = counts.layers[l];
-    if (layer.experts == 0) continue;
-    add(fmt::format("layer.{}.by_class", l), layer.by_class, layer.experts, layer.classes);
-    add(fmt::format("layer.{}.by_position", l), layer.by_position, layer.experts, layer.positions);
-  }
-  if (!tensors.empty()) model::save_weights(path, tensors, {});
-}
-
 }  // namespace
 
 void describe(config::Section section, ControlParams& p) {
@@ -279,7 +222,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   std::vector<std::int64_t> mine;
   for (std::int64_t b = context.comm.rank(); b < batches; b += context.comm.size()) mine.push_back(b);
 
-  Counts counts(*network, classes);
+  Counts counts(*network, inputs.model.tensors, classes);
   Answers answers(total);
   std::vector<std::string> skipped;
   double forward_seconds = 0;
@@ -373,19 +316,16 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   json layers = json::array();
   for (std::int64_t l = 0; l < network->layers(); ++l) {
     const auto& share = shares[static_cast<std::size_t>(l)];
-    const LayerCounts& routing = counts.layers[static_cast<std::size_t>(l)];
+    const RoutingCounts& routing = counts.layers[static_cast<std::size_t>(l)];
     layers.push_back({{"layer", l},
                       {"tokens", routing.tokens()},
                       {"token_share", share},
                       {"active_neurons", network->mlp(l).active_neurons(share)}});
     if (routing.experts > 0) {
-      layers.back()["usage_entropy"] = entropy(routing.tokens());
-      layers.back()["class_information"] = information(routing.by_class, routing.classes);
-      layers.back()["position_information"] = information(routing.by_position, routing.positions);
-      if (routing.routed > 0) {
-        layers.back()["router_entropy"] =
-            static_cast<double>(routing.entropy) * kEntropyUnit / static_cast<double>(routing.routed);
-      }
+      layers.back()["usage_entropy"] = routing.usage_entropy();
+      layers.back()["class_information"] = routing.class_information();
+      layers.back()["position_information"] = routing.position_information();
+      if (routing.routed > 0) layers.back()["router_entropy"] = routing.router_entropy();
     }
   }
   json evaluation{{"images", images},
@@ -408,7 +348,7 @@ json evaluate(const EvaluateInputs& inputs, run::Context& context, const fs::pat
   context.comm.together([&] {
     if (!context.comm.is_root()) return;
     answers.save(folder / kPredictionsFile);
-    save_routing(folder / kRoutingFile, counts);
+    save_routing(folder / kRoutingFile, counts.layers);
     write_file_atomically(folder / kEvaluationFile, evaluation.dump(2) + "\n");
     write_file_atomically(folder / kTimingFile, timing.dump(2) + "\n");
   });

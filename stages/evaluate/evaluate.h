@@ -14,7 +14,7 @@
 
 namespace moextract::stages {
 
-inline constexpr int kEvaluateVersion = 5;
+inline constexpr int kEvaluateVersion = 6;
 
 /// Which controls are evaluated beside the experts as they are.
 struct ControlParams {
@@ -30,7 +30,7 @@ struct EvaluateInputs {
   model::BadImages bad_images = model::BadImages::stop;
   double max_bad_share = 0.0;
   model::Precision precision = model::Precision::float32;
-  std::int64_t precision_sample = 0;  ///< images on which `precision` is compared with float32 first
+  std::int64_t precision_sample = 0;            ///< images on which `precision` is compared with float32 first
   moe::Routing routing = moe::Routing::learnt;  ///< of layers with experts
   const moe::LoadedModel* dense = nullptr;      ///< routing oracle and best
   std::filesystem::path clusters;               ///< folder of the cluster stage; routing oracle

@@ -12,6 +12,7 @@
 #include "stages/assemble/assemble.h"
 #include "stages/cluster/cluster.h"
 #include "stages/evaluate/evaluate.h"
+#include "stages/evaluate/routing_counts.h"
 #include "stages/train/train.h"
 
 namespace moextract::stages {
@@ -139,12 +140,18 @@ class ResultsBuilder {
       const bool evaluated = !pipeline_.variants().empty() && done("evaluate/experts");
       const json measured =
           evaluated ? read_json(graph_.folder("evaluate/experts") / kEvaluationFile)["layers"] : json();
+      std::vector<bool> prefix_apart;
+      for (const json& layer : layers) prefix_apart.push_back(layer.value("prefix_expert", false));
+      std::vector<RoutingCounts> routing;
+      if (evaluated) routing = load_routing(graph_.folder("evaluate/experts") / kRoutingFile, prefix_apart);
       for (std::size_t l = 0; l < layers.size(); ++l) {
         if (!evaluated) continue;
         layers[l]["token_share"] = measured[l]["token_share"];
         for (const char* name : {"usage_entropy", "router_entropy", "class_information", "position_information"}) {
           if (measured[l].contains(name)) layers[l][name] = measured[l][name];
         }
+        if (json takes = specialisation(routing[l], pipeline_.description().vit); !takes.is_null())
+          layers[l]["specialisation"] = std::move(takes);
         layers[l]["active_share"] = measured[l]["active_neurons"].get<double>() / layers[l]["hidden"].get<double>();
       }
       results["layers"] = std::move(layers);

@@ -185,8 +185,8 @@ TEST(BadInput, ChoicesThatDoNotGoTogether) {
   expect({"assemble.method=least_squares", "moments.products=diagonal"}, {"moments.products", "full"});
 }
 
-/// The moments stage's file of the first layer, changed before the assembly.
-void with_moments(const SmallRun& small, const std::vector<std::string>& settings,
+/// The moments stage's file of the first layer, changed before the assembly. Returns what is told of the layers.
+nlohmann::json with_moments(const SmallRun& small, const std::vector<std::string>& settings,
                   const std::function<void(LayerMoments&)>& change, ExitCode code,
                   const std::vector<std::string>& parts) {
   const RunConfig config = small.config(settings);
@@ -194,10 +194,12 @@ void with_moments(const SmallRun& small, const std::vector<std::string>& setting
   const Pipeline pipeline(config);
   const AssemblyChoices choices = settle(config.assemble, config.router, true);
   const moe::LoadedModel model = moe::load_model(small.weights_file(), std::nullopt);
+  nlohmann::json facts;
   comm::run_threads(2, [&](comm::Communicator& comm) {
     Workers workers(1, [] { at::set_num_threads(1); });
     run::Context context{comm, workers, run::make_logger(1, 2, false)};
-    const AssembleInputs inputs{model, {}, {}, folders.at("moments"), "the model"};
+    AssembleInputs inputs{model, {}, {}, folders.at("moments"), "the model"};
+    inputs.tap = "x";
     const MomentsOf moments = [&](std::int64_t layer) {
       LayerMoments m = load_layer_moments(folders.at("moments"), layer);
       m.identity = "the model";
@@ -206,7 +208,8 @@ void with_moments(const SmallRun& small, const std::vector<std::string>& setting
     };
     model::TensorMap tensors = model.tensors;
     if (parts.empty()) {
-      fit_experts(choices, inputs, moments, context, tensors);
+      FittedModel fitted = fit_experts(choices, inputs, moments, context, tensors);
+      if (comm.is_root()) facts = std::move(fitted.facts);
       for (const auto& [name, tensor] : tensors)
         EXPECT_TRUE(!tensor.is_floating_point() || at::isfinite(tensor).all().item<bool>()) << name;
     } else {
@@ -220,6 +223,7 @@ void with_moments(const SmallRun& small, const std::vector<std::string>& setting
       }
     }
   });
+  return facts;
 }
 
 const std::vector<std::string> kFitted{"assemble.method=least_squares", "assemble.storage=own_output", "cluster.tap=x",
@@ -229,6 +233,8 @@ TEST(BadInput, StatisticsThatAreNotTheModels) {
   const SmallRun small;
   with_moments(small, kFitted, [](LayerMoments& m) { m.identity = "another"; }, ExitCode::input,
                {"another model", "another instead of the model"});
+  with_moments(small, kFitted, [](LayerMoments& m) { m.tap = "h"; }, ExitCode::input,
+               {"another tap", "h instead of x"});
   with_moments(small, kFitted,
                [](LayerMoments& m) {
                  m.router.keys = at::zeros({3, 5});
@@ -265,7 +271,8 @@ TEST(BadInput, SingularAndEmptyStatisticsAreDefined) {
   with_moments(small, kFitted, emptied, ExitCode::ok, {});
   std::vector<std::string> with_minimum = kFitted;
   with_minimum.push_back("assemble.min_tokens=100000");
-  with_moments(small, with_minimum, emptied, ExitCode::ok, {});
+  const nlohmann::json facts = with_moments(small, with_minimum, emptied, ExitCode::ok, {});
+  EXPECT_EQ(facts["layers"][0]["experts_of_few_tokens"], facts["layers"][0]["rows"].size());
 }
 
 TEST(BadInput, ShardsOfAnotherModelAndAnUnrecordedTap) {

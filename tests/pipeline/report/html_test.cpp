@@ -68,6 +68,20 @@ TEST(Html, ShowsWhatTheExpertsKnow) {
   EXPECT_FALSE(contains(render_html(without), "What the experts know"));
 }
 
+TEST(Html, ShowsWhatEachExpertTakes) {
+  nlohmann::json json = example_results();
+  EXPECT_FALSE(contains(render_html(json), "What each expert takes"));
+  json["layers"][3]["specialisation"] = {
+      {"grid", 2},
+      {"experts",
+       {{{"positions", {1, 2, 3, 4}}, {"classes", {{{"class", 17}, {"tokens", 5}, {"lift", 3.25}}}}},
+        {{"positions", {0, 0, 0, 0}}, {"classes", nlohmann::json::array()}}}}};
+  const std::string html = render_html(json);
+  EXPECT_EQ(html_fault(html), "");
+  for (const char* text : {"What each expert takes", "<summary>Layer 3</summary>", "17 (3.", "class=\"map\""})
+    EXPECT_TRUE(contains(html, text)) << text;
+}
+
 TEST(Html, EveryStringIsEscaped) {
   const std::string evil = "<script>alert('1')</script>&\"\x01";
   // Every text of the example becomes hostile, keys of settings and files too.

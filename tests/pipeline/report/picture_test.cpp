@@ -7,6 +7,7 @@
 #include "report/svg_bars.h"
 #include "report/svg_canvas.h"
 #include "report/svg_lines.h"
+#include "report/svg_map.h"
 #include "report/svg_scatter.h"
 
 namespace moextract {
@@ -120,6 +121,20 @@ TEST(Bars, ReusedStagesAreMarked) {
   EXPECT_EQ(html_fault(svg), "");
   EXPECT_EQ(times(svg, "class=\"reused\""), 1u);
   EXPECT_EQ(times(svg, "10.0 s, reused<"), 1u);
+}
+
+TEST(Map, EachCellHasTheShadeOfItsCount) {
+  // Of a largest count of 10: 1 and 2 are the first shade of five, 3 the second, 0 is none.
+  const std::vector<std::int64_t> tokens{1, 2, 3, 0, 10, 10, 0, 0, 9};
+  const std::string map = draw_position_map(tokens, 3, "a & b");
+  EXPECT_EQ(html_fault(map), "");
+  EXPECT_NE(map.find("M0 0h2v1h-2z\" class=\"s-moee bar\" fill-opacity=\"0.20\""), std::string::npos) << map;
+  EXPECT_NE(map.find("M2 0h1v1h-1z\" class=\"s-moee bar\" fill-opacity=\"0.40\""), std::string::npos) << map;
+  // 10 and 9: ten bars each begin at a cell, and cells of one shade in two rows are two bars of one path.
+  EXPECT_NE(map.find("M1 1h2v1h-2z"), std::string::npos) << map;
+  EXPECT_NE(map.find("M2 2h1v1h-1z"), std::string::npos) << map;
+  EXPECT_EQ(times(map, "<path"), 3u) << map;
+  EXPECT_EQ(times(draw_position_map(std::vector<std::int64_t>(4, 0), 2, "nothing"), "<path"), 0u);
 }
 
 TEST(Lines, LongCurvesAreThinnedAndGapsBreakThem) {

@@ -108,6 +108,17 @@ TEST(Results, ErrorsNameWhatIsWrong) {
   EXPECT_TRUE(contains(error_of(json), "two variants are named 'dense'"));
 }
 
+TEST(Results, PositionsFillTheirGrid) {
+  nlohmann::json json = empty_results();
+  json["layers"] = {{{"specialisation", {{"grid", 2}, {"experts", {{{"positions", {1, 2, 3}}}}}}}}};
+  const std::string message = error_of(json);
+  EXPECT_TRUE(contains(message, "layers[0].specialisation.experts[0].positions")) << message;
+  json["layers"][0]["specialisation"]["experts"][0]["positions"].push_back(4);
+  const Results results = parse_results(json);
+  ASSERT_EQ(results.layers[0].experts.size(), 1u);
+  EXPECT_EQ(results.layers[0].experts[0].positions, (std::vector<std::int64_t>{1, 2, 3, 4}));
+}
+
 TEST(Results, ImpossibleCountsAreRefused) {
   nlohmann::json json = example_results();
   json["variants"][0]["top1_correct"] = 1501;
