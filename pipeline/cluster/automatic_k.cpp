@@ -117,39 +117,51 @@ std::vector<TriedK> try_k(const RowSource& source, const KMeansParams& params, c
   const KMeansHooks of_sample{.should_stop = hooks.should_stop};
   const KMeansHooks of_rows{.should_stop = hooks.should_stop, .make_pass = hooks.make_pass};
   std::optional<GapSets> sets;
-  std::vector<TriedK> all;
-  for (std::int64_t k = range.least; k <= range.most; k += range.step) {
-    if (all.size() < hooks.before.size() && hooks.before[all.size()].k == k) {
-      all.push_back(hooks.before[all.size()]);
-      continue;
-    }
+  const auto try_one = [&](std::int64_t k) {
     KMeansParams one = params;
     one.k = k;
     TriedK tried{.k = k};
     if (range.criterion == ChooseK::gap) {
       if (!sets) sets.emplace(source, params, range, comm, workers);
-      tried = sets->measure(one, comm, workers, of_sample);
-    } else {
-      const KMeansFit first = fit(source, one, comm, workers, of_rows);
-      tried.inertia = first.model.inertia;
-      if (range.criterion == ChooseK::silhouette) {
-        tried.score =
-            measure_quality(first.model, source, params.spherical, range.sample_rows, params.seed, comm, workers)
-                .silhouette;
-        if (std::isnan(tried.score)) tried.score = -1;
-      } else {
-        std::vector<std::vector<std::int32_t>> labels = {first.labels};
-        for (std::int64_t s = 1; s < range.seeds; ++s) {
-          one.seed = params.seed + static_cast<std::uint64_t>(s);
-          labels.push_back(fit(source, one, comm, workers, of_rows).labels);
-        }
-        tried.score = mean_agreement(labels, comm);
-      }
+      return sets->measure(one, comm, workers, of_sample);
     }
-    all.push_back(tried);
+    const KMeansFit first = fit(source, one, comm, workers, of_rows);
+    tried.inertia = first.model.inertia;
+    if (range.criterion == ChooseK::silhouette) {
+      tried.score =
+          measure_quality(first.model, source, params.spherical, range.sample_rows, params.seed, comm, workers)
+              .silhouette;
+      if (std::isnan(tried.score)) tried.score = -1;
+      return tried;
+    }
+    std::vector<std::vector<std::int32_t>> labels = {first.labels};
+    for (std::int64_t s = 1; s < range.seeds; ++s) {
+      one.seed = params.seed + static_cast<std::uint64_t>(s);
+      labels.push_back(fit(source, one, comm, workers, of_rows).labels);
+    }
+    tried.score = mean_agreement(labels, comm);
+    return tried;
+  };
+  std::vector<TriedK> all;
+  const auto add = [&](std::int64_t k) {
+    if (all.size() < hooks.before.size() && hooks.before[all.size()].k == k) {
+      all.push_back(hooks.before[all.size()]);
+      return;
+    }
+    all.push_back(try_one(k));
     comm.together([&] {
-      if (hooks.on_tried && comm.is_root()) hooks.on_tried(tried);
+      if (hooks.on_tried && comm.is_root()) hooks.on_tried(all.back());
     });
+  };
+  std::int64_t k = range.least, most = range.most;
+  while (k <= most) {
+    try {
+      add(k);
+      k += range.step;
+    } catch (const TooFewRows& few) {  // on all ranks
+      if (!all.empty()) break;
+      k = most = few.different();  // fewer than k
+    }
   }
   return all;
 }

@@ -43,6 +43,10 @@ struct AutomaticKHooks {
 
 /// Collective; every rank gets the same, for any ranks and threads. `params.k` is not read.
 ///
+/// The range ends at what is possible: before the first k that exceeds the number of different rows (by the gap: of the
+/// sample, or of a set of uniform rows). Where that is below range.least, it is the one k that is tried, 1 if all rows
+/// are equal.
+///
 /// The gap of k is mean over references of log(inertia of the reference) - log(inertia of the rows), both clustered
 /// alike, on a sample of the rows and on as many rows drawn uniformly within the sample's range in each column.
 ///

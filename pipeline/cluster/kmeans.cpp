@@ -91,6 +91,13 @@ KMeansFit only_assign(const RowSource& source, KMeansParams params, const RowSur
 
 }  // namespace
 
+TooFewRows::TooFewRows(std::int64_t k, std::int64_t rows, std::int64_t different, bool spherical)
+    : UserError(ExitCode::input,
+                fmt::format("{} clusters were asked for, but the {} rows hold only {} different {}: ask for at most {} "
+                            "clusters, or collect more rows",
+                            k, rows, different, spherical ? "directions" : "rows", different)),
+      different_(different) {}
+
 KMeansStopped::KMeansStopped(std::int64_t start, std::int64_t iteration)
     : UserError(ExitCode::resume,
                 fmt::format("k-means was asked to stop; {} iterations of start {} were handed out to go "

@@ -92,6 +92,18 @@ struct KMeansModel {
   bool balanced = true;  ///< of balanced clusters, whether the largest is within its limit
 };
 
+/// Thrown by fit() on all ranks, by each for itself, where the whole set has fewer different rows (of weight above 0)
+/// than clusters were asked for.
+class TooFewRows : public UserError {
+ public:
+  TooFewRows(std::int64_t k, std::int64_t rows, std::int64_t different, bool spherical);
+  /// Different rows of the whole set; different directions if spherical. The most clusters that can be asked for.
+  std::int64_t different() const noexcept { return different_; }
+
+ private:
+  std::int64_t different_;
+};
+
 /// Thrown by fit() on all ranks when one was asked to stop, after the state was handed out.
 class KMeansStopped : public UserError {
  public:
@@ -150,8 +162,8 @@ struct KMeansFit {
 /// Memory: 4 bytes a local row and 12 during k-means||, bounds of 2 * k bytes a local row where bounds_bytes allows,
 /// 2 bytes a value of the local rows where rounded_bytes allows,
 /// init_sample rows of 12 bytes a value, and k * dimension * 8 bytes a thread.
-/// Throws UserError (config) for parameters out of range, (input) if there are no rows, or fewer different rows than k
-/// in the whole set (message says how many there are), (numerics) for rows that are not finite, naming the global row.
+/// Throws UserError (config) for parameters out of range, (input) if there are no rows, TooFewRows (input) if there are
+/// fewer different rows than k in the whole set, (numerics) for rows that are not finite, naming the global row.
 KMeansFit fit(const RowSource& source, const KMeansParams& params, comm::Communicator& comm, Workers& workers,
               const KMeansHooks& hooks);
 /// The same with a callback for iterations alone.

@@ -1,7 +1,9 @@
 #include "cluster/kmeans_init.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <mutex>
 #include <numeric>
@@ -47,6 +49,38 @@ class DistinctRows {
   std::size_t limit_;
   std::set<Key> rows_;
   Key key_;
+};
+
+// Draws without putting back, each row as likely as its weight: in whole numbers, hence the same on every machine.
+class WeightedDraws {
+ public:
+  explicit WeightedDraws(std::span<const std::int64_t> weights) : sums_(weights.size() + 1) {
+    for (std::size_t i = 0; i < weights.size(); ++i) change(static_cast<std::int64_t>(i), weights[i]);
+  }
+  /// Weight of the rows that are left.
+  std::int64_t left() const { return left_; }
+  /// Index of a row, which is not drawn again; something is left.
+  std::int64_t draw(RandomStream& random, std::span<const std::int64_t> weights) {
+    auto target = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(left_)));
+    std::size_t at = 0;  // rows before the one that `target` of the running sum falls in
+    for (std::size_t step = std::bit_floor(sums_.size() - 1); step > 0; step /= 2) {
+      if (at + step >= sums_.size() || sums_[at + step] > target) continue;
+      at += step;
+      target -= sums_[at];
+    }
+    const auto row = static_cast<std::int64_t>(at);
+    change(row, -weights[at]);
+    return row;
+  }
+
+ private:
+  void change(std::int64_t row, std::int64_t by) {
+    left_ += by;
+    for (std::size_t at = static_cast<std::size_t>(row) + 1; at < sums_.size(); at += at & -at) sums_[at] += by;
+  }
+
+  std::vector<std::int64_t> sums_;  // a Fenwick tree
+  std::int64_t left_ = 0;
 };
 
 // Index of the row in which `target` of the running sum falls; a row of weight 0 is never met.
@@ -166,9 +200,19 @@ std::vector<std::int64_t> CentroidSeeder::try_random(std::int64_t start) const {
   };
   std::set<std::int64_t, decltype(differ)> seen(differ);
   std::vector<std::int64_t> chosen;
-  for (const std::int64_t row : random.permutation(candidates_)) {
-    if (static_cast<std::int64_t>(chosen.size()) == params_.k) break;
+  const auto take = [&](std::int64_t row) {
     if (seen.insert(row).second) chosen.push_back(row);
+    return static_cast<std::int64_t>(chosen.size()) == params_.k;
+  };
+  const std::span<const std::int64_t> weights(survey_.sample_weights);
+  if (std::ranges::adjacent_find(weights, std::ranges::not_equal_to()) == weights.end()) {
+    for (const std::int64_t row : random.permutation(candidates_)) {
+      if (take(row)) break;
+    }
+    return chosen;
+  }
+  WeightedDraws draws(weights);
+  while (draws.left() > 0 && !take(draws.draw(random, weights))) {
   }
   return chosen;
 }
@@ -181,8 +225,8 @@ std::vector<float> CentroidSeeder::try_parallel(std::int64_t start) {
   std::vector<double> closest(static_cast<std::size_t>(local), std::numeric_limits<double>::infinity());
   std::vector<std::int32_t> owners(static_cast<std::size_t>(local));
   RandomStream random(params_.seed, purpose(0));
-  const auto first =
-      row_of(survey_.sample, static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(survey_.sampled))), d);
+  const std::span<const std::int64_t> sampled(survey_.sample_weights);
+  const auto first = row_of(survey_.sample, WeightedDraws(sampled).draw(random, sampled), d);
   std::vector<float> taken, fresh(first.begin(), first.end());
   std::vector<std::int64_t> weights;
   for (std::int64_t round = 1;; ++round) {
@@ -325,10 +369,7 @@ void CentroidSeeder::add_distinct_rows() {
 }
 
 void CentroidSeeder::fail_for_too_few(std::int64_t distinct) const {
-  fail(ExitCode::input,
-       "{} clusters were asked for, but the {} rows hold only {} different {}: ask for at most {} clusters, or collect "
-       "more rows",
-       params_.k, survey_.rows, distinct, params_.spherical ? "directions" : "rows", distinct);
+  throw TooFewRows(params_.k, survey_.rows, distinct, params_.spherical);
 }
 
 }  // namespace moextract::cluster

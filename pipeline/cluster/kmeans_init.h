@@ -14,13 +14,13 @@ namespace moextract::cluster {
 
 /// Draws initial centroids; every rank draws the same.
 ///
-/// `parallel` is the k-means|| of Bahmani et al. (2012): from one drawn row on, each of init_rounds rounds takes every
-/// row with probability init_oversampling * k * (its squared distance to the rows taken so far, as a share of the sum),
-/// decided by the row's own random number; k centroids are then chosen among the rows taken by k-means++, each standing
-/// for the rows nearest to it. The other two choose from a drawn sample.
-/// `plus_plus` is the greedy k-means++ of Arthur and Vassilvitskii (2007), with 2 + floor(ln k) candidates a step of
-/// which the best is kept (as in scikit-learn); `random` takes k different rows, each set of equal rows being as likely
-/// as it is frequent. If the sample holds fewer than k different rows, rows of the whole set that differ are added to
+/// `parallel` is the k-means|| of Bahmani et al. (2012): from one row of the sample on, drawn by weight, each of
+/// init_rounds rounds takes every row with probability init_oversampling * k * (its squared distance to the rows taken
+/// so far, as a share of the sum), decided by the row's own random number; k centroids are then chosen among the rows
+/// taken by k-means++, each standing for the rows nearest to it. The other two choose from a drawn sample. `plus_plus`
+/// is the greedy k-means++ of Arthur and Vassilvitskii (2007), with 2 + floor(ln k) candidates a step of which the best
+/// is kept (as in scikit-learn); `random` takes k different rows, each set of equal rows being as likely as its rows'
+/// weights together. If the sample holds fewer than k different rows, rows of the whole set that differ are added to
 /// it.
 class CentroidSeeder {
  public:

@@ -19,7 +19,7 @@ struct RowSurvey {
   float largest = 0;         ///< largest |value| of the whole set (of the float16 rows, before any scaling)
   std::int64_t sampled = 0;  ///< rows in `sample`
   std::vector<float> sample = {};  ///< [sampled, dimension] prepared rows, in the order of their global numbers
-  std::vector<std::int64_t> sample_weights = {};  ///< [sampled], or empty: all 1
+  std::vector<std::int64_t> sample_weights = {};  ///< [sampled]; above 0: rows of weight 0 are not drawn
 };
 
 /// Collective. The sample is (none for sample_rows = 0) the `sample_rows` rows with the smallest hashes of (seed,

@@ -13,8 +13,9 @@ namespace moextract::cluster {
 
 class WeightedRows : public MemoryRows {
  public:
-  WeightedRows(std::vector<std::uint16_t> bits, std::int64_t dimension, std::vector<std::uint32_t> weights)
-      : MemoryRows(std::move(bits), dimension, 0, 64), weights_(std::move(weights)) {}
+  WeightedRows(std::vector<std::uint16_t> bits, std::int64_t dimension, std::vector<std::uint32_t> weights,
+               std::int64_t first_global = 0)
+      : MemoryRows(std::move(bits), dimension, first_global, 64), weights_(std::move(weights)) {}
   void for_each_block(const std::function<void(const RowBlock&)>& visit) const override {
     MemoryRows::for_each_block([&](const RowBlock& block) {
       RowBlock weighted = block;
