@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -56,7 +57,7 @@ constexpr std::int64_t kSpareNeighbours = 4;
 constexpr std::int64_t kLeastNeighbours = 16;
 
 // Everything from `points` on. Collective.
-void fit_points(Model& model, FitTimes& times, comm::Communicator& comm, Workers& workers) {
+void fit_points(Model& model, FitTimes& times, comm::Communicator& comm, Workers& workers, const Hooks& hooks) {
   Stopwatch watch;
   const std::int64_t n = model.rows();
   const std::int64_t wanted = model.params.min_samples > 0 ? model.params.min_samples : model.params.min_cluster_size;
@@ -69,7 +70,7 @@ void fit_points(Model& model, FitTimes& times, comm::Communicator& comm, Workers
     std::iota(all.begin(), all.end(), 0);
     const Panels panels(fast, all, workers);
     const std::int64_t length = std::max(model.min_samples + kSpareNeighbours, kLeastNeighbours);
-    lists = nearest_neighbours(model.points, fast, panels, length, comm, workers);
+    lists = nearest_neighbours(model.points, fast, panels, length, comm, workers, hooks.should_stop);
   }
   model.core = core_distances(lists, model.min_samples);
   model.predict_core =
@@ -77,7 +78,7 @@ void fit_points(Model& model, FitTimes& times, comm::Communicator& comm, Workers
   times.neighbours = watch.lap();
 
   const MutualReachability reach{model.points, model.dimension, model.core, model.params.alpha};
-  model.spanning_tree = minimum_spanning_tree(reach, fast, lists, comm, workers, &model.effort);
+  model.spanning_tree = minimum_spanning_tree(reach, fast, lists, comm, workers, &model.effort, hooks.should_stop);
   times.spanning_tree = watch.lap();
 
   model.linkage = single_linkage(model.spanning_tree);
@@ -113,8 +114,9 @@ void fit_points(Model& model, FitTimes& times, comm::Communicator& comm, Workers
 
 }  // namespace
 
-Fit fit(const RowSource& source, const Params& params, comm::Communicator& comm, Workers& workers) {
+Fit fit(const RowSource& source, const Params& params, comm::Communicator& comm, Workers& workers, const Hooks& hooks) {
   check(params);
+  const Leave leave(hooks.should_stop, comm);
   Stopwatch watch;
   Fit result;
   Model& model = result.model;
@@ -127,6 +129,7 @@ Fit fit(const RowSource& source, const Params& params, comm::Communicator& comm,
     model.points.resize(sample.bits.size());
     prepare_rows(sample.bits, sample.dimension, params.metric == Metric::cosine, model.points);
   }
+  leave.ask();
   result.times.sample = watch.lap();
   if (params.pca_components > 0) {
     const bool unit_length = params.metric == Metric::cosine;
@@ -137,9 +140,13 @@ Fit fit(const RowSource& source, const Params& params, comm::Communicator& comm,
     model.points = project(model.pca, model.points, workers);
     model.dimension = params.pca_components;
   }
+  leave.ask();
   result.times.project = watch.lap();
-  fit_points(model, result.times, comm, workers);
-  comm.together([&] { result.rows = Predictor(model, workers).assign(source, true); });
+  fit_points(model, result.times, comm, workers, hooks);
+  std::optional<Predictor> predictor;
+  comm.together([&] { predictor.emplace(model, workers); });
+  leave.over_rows(source.local_rows(), predictor->pause_rows(),
+                  [&](const std::function<void()>& pause) { result.rows = predictor->assign(source, true, pause); });
   return result;
 }
 
@@ -147,7 +154,8 @@ Assignment predict(const Model& model, const RowSource& source, Workers& workers
   return Predictor(model, workers).assign(source, false);
 }
 
-Agreement held_back_agreement(const Model& model, std::int64_t held_back, comm::Communicator& comm, Workers& workers) {
+Agreement held_back_agreement(const Model& model, std::int64_t held_back, comm::Communicator& comm, Workers& workers,
+                              const Hooks& hooks) {
   const std::int64_t n = model.rows();
   if (held_back < 1 || held_back >= n) {
     fail(ExitCode::config, "HDBSCAN: {} rows to be held back of a sample of {}; hold back 1 to {}", held_back, n,
@@ -173,7 +181,7 @@ Agreement held_back_agreement(const Model& model, std::int64_t held_back, comm::
     }
   }
   FitTimes times;
-  fit_points(rest, times, comm, workers);
+  fit_points(rest, times, comm, workers, hooks);
   const Assignment after = Predictor(rest, workers).join_clusters(points);
   Agreement agreement;
   agreement.held_back = held_back;

@@ -6,9 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "cluster/agreement.h"
+#include "cluster/hdbscan_leave.h"
 #include "cluster/hdbscan_spanning_tree.h"
 #include "cluster/hdbscan_tree.h"
 #include "cluster/pca.h"
@@ -98,12 +100,20 @@ struct Fit {
   FitTimes times;
 };
 
+struct Hooks {
+  /// Set on all ranks or on none. Asked between the steps of a fit, after each of Boruvka's rounds, and every second or
+  /// so while rows are compared or predicted; any rank's yes ends the call on all ranks with Stopped. Passes over all
+  /// rows for the sample and the principal components are not left midway.
+  std::function<bool()> should_stop = {};
+};
+
 /// Collective over `comm`; ranks may have no rows. Every rank returns the same model. Fewer rows than min_cluster_size
-/// are all noise.
+/// are all noise. Weights of rows are not read.
 /// Memory on each rank: 12 bytes a value of the sample, and some 600 bytes a sample row (min_samples 10).
 /// Throws UserError (config) for parameters out of range, (input) if there are no rows or ranks' dimensions differ,
 /// (numerics) for rows that are not finite, naming the global row.
-Fit fit(const RowSource& source, const Params& params, comm::Communicator& comm, Workers& workers);
+Fit fit(const RowSource& source, const Params& params, comm::Communicator& comm, Workers& workers,
+        const Hooks& hooks = {});
 
 /// What approximate_predict of the Python package hdbscan says: of the 2 min_samples nearest sample
 /// rows, the one at the smallest mutual reachability distance decides; the row joins the cluster in which that one is
@@ -120,6 +130,7 @@ struct Agreement {
 /// Collective. How far predict() can be trusted: fits again on the sample less `held_back` of its rows (drawn by seed),
 /// predicts these, and compares with the labels that `model` gave them, both before the noise policy.
 /// Throws UserError (config) if held_back is not within 1 .. rows - 1.
-Agreement held_back_agreement(const Model& model, std::int64_t held_back, comm::Communicator& comm, Workers& workers);
+Agreement held_back_agreement(const Model& model, std::int64_t held_back, comm::Communicator& comm, Workers& workers,
+                              const Hooks& hooks = {});
 
 }  // namespace moextract::cluster::hdbscan

@@ -91,6 +91,12 @@ Candidates::Neighbour Candidates::measure(std::int64_t i, std::int32_t j) const 
   return {std::sqrt(exact_squared_distance(from_.data() + i * dimension_, to_.data() + j * dimension_, dimension_)), j};
 }
 
+std::int32_t Candidates::count_within(std::int64_t i, float bound) const {
+  const auto first = entries_.begin() + i * capacity_;
+  return static_cast<std::int32_t>(std::count_if(first, first + slots_[static_cast<std::size_t>(i)].count,
+                                                 [&](const Entry& entry) { return entry.high <= bound; }));
+}
+
 void Candidates::lower_bound(std::int64_t i, float bound) {
   std::atomic<float>& mine = slots_[static_cast<std::size_t>(i)].bound;
   mine.store(std::min(mine.load(std::memory_order_relaxed), bound), std::memory_order_relaxed);

@@ -32,6 +32,8 @@ class Candidates {
   /// Offers row j of `to`, at a squared distance within [low, high], to row i. Returns the bound afterwards.
   float offer(std::int64_t i, std::int32_t j, float low, float high);
 
+  /// How many candidates of row i are certainly at a squared distance of at most `bound`. Not while rows are offered.
+  std::int32_t count_within(std::int64_t i, float bound) const;
   /// Lowers the bound of row i to one found elsewhere. Not while rows are offered.
   void lower_bound(std::int64_t i, float bound);
   /// The at most `length` nearest of what was offered to row i and is not above the bound, by (distance, index).

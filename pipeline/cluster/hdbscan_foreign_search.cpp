@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "cluster/hdbscan_kernel.h"
+#include "cluster/hdbscan_leave.h"
 
 namespace moextract::cluster::hdbscan {
 namespace {
@@ -143,7 +144,8 @@ class SearchUnit {
 
 std::vector<ForeignAnswer> search_foreign(const MutualReachability& reach, const FastRows& fast,
                                           std::span<const std::int32_t> component, std::vector<ForeignQuery> queries,
-                                          comm::Communicator& comm, Workers& workers) {
+                                          comm::Communicator& comm, Workers& workers,
+                                          const std::function<bool()>& should_stop) {
   std::vector<std::int32_t> order(component.size());
   std::iota(order.begin(), order.end(), 0);
   const auto by_component = [&](std::int32_t a, std::int32_t b) {
@@ -168,7 +170,8 @@ std::vector<ForeignAnswer> search_foreign(const MutualReachability& reach, const
   const std::int64_t units = (total + kUnitRows - 1) / kUnitRows;
   const std::int64_t mine = (units - comm.rank() + comm.size() - 1) / comm.size();
   std::vector<ForeignAnswer> answers(static_cast<std::size_t>(mine * kUnitRows), ForeignAnswer{-1, -1, 0});
-  workers.for_each(mine, [&](std::int64_t at, int) {
+  const Leave leave(should_stop, comm);
+  leave.for_each(workers, mine, kUnitRows * fast.count * fast.dimension, [&](std::int64_t at, int) {
     const std::int64_t first = (at * comm.size() + comm.rank()) * kUnitRows;
     const auto count = static_cast<std::size_t>(std::min(kUnitRows, total - first));
     SearchUnit unit(search, std::span(queries).subspan(static_cast<std::size_t>(first), count));

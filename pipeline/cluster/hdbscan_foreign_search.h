@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -27,9 +28,10 @@ struct ForeignAnswer {
 /// is that of the smallest edge from the row to another component, or, with `other` = -1, a weight that all such edges
 /// exceed: at most the query's limit, and less if a lighter edge of the row's component was found meanwhile. Which of
 /// the two an answer is can depend on timing where that edge is not the smallest of its component; the smallest of
-/// each component is always there.
+/// each component is always there. Throws Stopped as Leave says.
 std::vector<ForeignAnswer> search_foreign(const MutualReachability& reach, const FastRows& fast,
                                           std::span<const std::int32_t> component, std::vector<ForeignQuery> queries,
-                                          comm::Communicator& comm, Workers& workers);
+                                          comm::Communicator& comm, Workers& workers,
+                                          const std::function<bool()>& should_stop = {});
 
 }  // namespace moextract::cluster::hdbscan

@@ -9,6 +9,7 @@
 
 #include "cluster/hdbscan_candidates.h"
 #include "cluster/hdbscan_kernel.h"
+#include "cluster/hdbscan_leave.h"
 #include "core/error.h"
 
 namespace moextract::cluster::hdbscan {
@@ -102,10 +103,47 @@ struct Found {
   std::int32_t row, index;
 };
 
+// Each rank has seen some of a row's pairs. The smallest of the ranks' bounds holds for all of them, but with many ranks,
+// each of which has seen few pairs, much lies below it, and all that does is exchanged. So the least bound that `length`
+// candidates of all ranks are within is looked for, by bisection over the floats: to 1 part in 4,000.
+void agree_on_bounds(Candidates& candidates, std::int64_t n, std::int64_t length, comm::Communicator& comm,
+                     Workers& workers) {
+  std::vector<float> bounds(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i) bounds[static_cast<std::size_t>(i)] = candidates.bound(i);
+  comm.all_reduce(std::span(bounds), comm::Reduction::min);
+  if (comm.size() > 2) {
+    constexpr int kRounds = 20;
+    std::vector<std::uint32_t> low(bounds.size(), 0);  // bits of floats that are not negative ascend as they do
+    std::vector<float> middle(bounds.size());
+    std::vector<std::int32_t> within(bounds.size());
+    for (int round = 0; round < kRounds; ++round) {
+      constexpr std::int64_t kUnit = 1024;
+      workers.for_each((n + kUnit - 1) / kUnit, [&](std::int64_t unit, int) {
+        for (std::int64_t i = unit * kUnit; i < std::min(n, (unit + 1) * kUnit); ++i) {
+          const auto at = static_cast<std::size_t>(i);
+          const auto high = std::bit_cast<std::uint32_t>(bounds[at]);
+          middle[at] = std::bit_cast<float>(low[at] + (high - low[at]) / 2);
+          within[at] = candidates.count_within(i, middle[at]);
+        }
+      });
+      comm.all_reduce(std::span(within), comm::Reduction::sum);
+      for (std::size_t i = 0; i < within.size(); ++i) {
+        if (within[i] >= length) {
+          bounds[i] = middle[i];
+        } else {
+          low[i] = std::bit_cast<std::uint32_t>(middle[i]);
+        }
+      }
+    }
+  }
+  for (std::int64_t i = 0; i < n; ++i) candidates.lower_bound(i, bounds[static_cast<std::size_t>(i)]);
+}
+
 }  // namespace
 
 NeighbourLists nearest_neighbours(std::span<const float> rows, const FastRows& fast, const Panels& panels,
-                                  std::int64_t length, comm::Communicator& comm, Workers& workers) {
+                                  std::int64_t length, comm::Communicator& comm, Workers& workers,
+                                  const std::function<bool()>& should_stop) {
   const std::int64_t n = fast.count;
   NeighbourLists lists;
   lists.count = n;
@@ -119,18 +157,13 @@ NeighbourLists nearest_neighbours(std::span<const float> rows, const FastRows& f
   const std::int64_t blocks = (n + kBlockRows - 1) / kBlockRows;
   const std::int64_t pairs = blocks * (blocks + 1) / 2;
   const std::int64_t mine = (pairs - comm.rank() + comm.size() - 1) / comm.size();
-  workers.for_each(mine, [&](std::int64_t unit, int) {
+  const Leave leave(should_stop, comm);
+  leave.for_each(workers, mine, kBlockRows * kBlockRows * fast.dimension, [&](std::int64_t unit, int) {
     const auto [left, right] = blocks_of_pair(unit * comm.size() + comm.rank(), blocks);
     visit_block_pair(fast, panels, left, right, candidates);
   });
 
-  // Each rank has seen some of a row's pairs: the smallest of the ranks' bounds holds for all.
-  if (comm.size() > 1) {
-    std::vector<float> bounds(static_cast<std::size_t>(n));
-    for (std::int64_t i = 0; i < n; ++i) bounds[static_cast<std::size_t>(i)] = candidates.bound(i);
-    comm.all_reduce(std::span(bounds), comm::Reduction::min);
-    for (std::int64_t i = 0; i < n; ++i) candidates.lower_bound(i, bounds[static_cast<std::size_t>(i)]);
-  }
+  if (comm.size() > 1) agree_on_bounds(candidates, n, lists.length, comm, workers);
   lists.index.resize(static_cast<std::size_t>(n * lists.length));
   lists.distance.resize(static_cast<std::size_t>(n * lists.length));
   // A stretch of rows at a time bounds what is gathered.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <vector>
@@ -30,9 +31,10 @@ struct NeighbourLists {
 /// Collective; every rank passes the same `rows` ([count, dimension]), its `fast` form and panels of all rows in
 /// ascending order, and returns the same lists: the min(length, count - 1) nearest OTHER rows of each row. Pairs are
 /// dealt over ranks and workers, each pair looked at once.
-/// Memory: some (24 length + 400) bytes a row.
+/// Memory: some (24 length + 400) bytes a row. Throws Stopped as Leave says.
 NeighbourLists nearest_neighbours(std::span<const float> rows, const FastRows& fast, const Panels& panels,
-                                  std::int64_t length, comm::Communicator& comm, Workers& workers);
+                                  std::int64_t length, comm::Communicator& comm, Workers& workers,
+                                  const std::function<bool()>& should_stop = {});
 
 /// Not collective. The min(length, rows in `panels`) nearest rows of `to` ([m, dimension], fast form `fast_to`, panels
 /// in ascending order) for each row of `from`.

@@ -13,6 +13,9 @@
 namespace moextract::cluster::hdbscan {
 namespace {
 
+// Rows whose neighbours are looked for together: bounds the memory of candidates.
+constexpr std::int64_t kAtOnce = 4096;
+
 std::vector<std::int32_t> ascending(std::int64_t count) {
   std::vector<std::int32_t> numbers(static_cast<std::size_t>(count));
   std::iota(numbers.begin(), numbers.end(), 0);
@@ -114,7 +117,12 @@ std::int32_t Predictor::label_of_noise(const float* point) const {
   return label;
 }
 
-Assignment Predictor::assign(const RowSource& source, bool keep_sampled) const {
+std::int64_t Predictor::pause_rows() const {
+  constexpr std::int64_t kCost = 20'000'000'000;  // multiply-adds
+  return std::clamp(kCost / std::max<std::int64_t>(1, model_.rows() * model_.dimension), kAtOnce, 8 * kAtOnce);
+}
+
+Assignment Predictor::assign(const RowSource& source, bool keep_sampled, const std::function<void()>& pause) const {
   Assignment all;
   const std::int64_t local = source.local_rows(), d = model_.input_dimension;
   if (local == 0) return all;
@@ -123,7 +131,6 @@ Assignment Predictor::assign(const RowSource& source, bool keep_sampled) const {
   }
   all.labels.resize(static_cast<std::size_t>(local));
   all.probabilities.resize(static_cast<std::size_t>(local));
-  constexpr std::int64_t kAtOnce = 4096;  // bounds the memory of candidates
   std::vector<std::uint16_t> bits;
   std::vector<std::int64_t> places;  // local rows of `bits`
   std::vector<float> points;
@@ -146,12 +153,14 @@ Assignment Predictor::assign(const RowSource& source, bool keep_sampled) const {
     bits.clear();
     places.clear();
   };
+  const std::int64_t pause_every = pause_rows();
   std::int64_t seen = 0;
   source.for_each_block([&](const RowBlock& block) {
     largest_magnitude(block.rows, d, block.first_global);
-    seen += block.count;
     MOEX_ASSERT(block.first_local >= 0 && block.first_local + block.count <= local, "a block lies outside the rows");
     for (std::int64_t i = 0; i < block.count; ++i) {
+      if (seen > 0 && seen % pause_every == 0) pause();
+      ++seen;
       const std::int64_t number = block.first_global + i;
       const auto in_sample = std::lower_bound(model_.numbers.begin(), model_.numbers.end(), number);
       if (keep_sampled && in_sample != model_.numbers.end() && *in_sample == number) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -16,8 +17,12 @@ class Predictor {
   Predictor(const Model& model, Workers& workers);
 
   /// Labels after the noise policy for all rows of `source`. With `keep_sampled`, rows whose global numbers are in the
-  /// sample get the labels of the fit. Throws UserError as predict() does.
-  Assignment assign(const RowSource& source, bool keep_sampled) const;
+  /// sample get the labels of the fit. `pause` is called after every pause_rows() rows; what it throws ends the call.
+  /// Throws UserError as predict() does.
+  Assignment assign(
+      const RowSource& source, bool keep_sampled, const std::function<void()>& pause = [] {}) const;
+  /// About a second's work, the same on every rank.
+  std::int64_t pause_rows() const;
 
   /// Labels before the noise policy for `points` ([m, model.dimension], in the space of model.points).
   Assignment join_clusters(std::span<const float> points) const;

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "cluster/hdbscan_foreign_search.h"
+#include "cluster/hdbscan_leave.h"
 #include "core/error.h"
 
 namespace moextract::cluster::hdbscan {
@@ -53,9 +54,12 @@ class Boruvka {
     for (std::int32_t i = 0; i < rows_; ++i) beyond_[static_cast<std::size_t>(i)] = least_unlisted(i);
   }
 
-  std::vector<Edge> run(comm::Communicator& comm, Workers& workers, SpanningTreeEffort& effort) {
+  std::vector<Edge> run(comm::Communicator& comm, Workers& workers, SpanningTreeEffort& effort,
+                        const std::function<bool()>& should_stop) {
+    const Leave leave(should_stop, comm);
     tree_.reserve(component_.size());
     while (static_cast<std::int32_t>(tree_.size()) + 1 < rows_) {
+      leave.ask();
       find_best_known();
       const std::vector<char> open = open_components();
       if (join_best(open)) {
@@ -65,7 +69,8 @@ class Boruvka {
       std::vector<ForeignQuery> queries = questions();
       ++effort.search_rounds;
       effort.searched_rows += static_cast<std::int64_t>(queries.size());
-      for (const ForeignAnswer& answer : search_foreign(reach_, fast_, component_, queries, comm, workers)) {
+      for (const ForeignAnswer& answer :
+           search_foreign(reach_, fast_, component_, queries, comm, workers, should_stop)) {
         take(answer);
       }
     }
@@ -185,9 +190,9 @@ class Boruvka {
 
 std::vector<Edge> minimum_spanning_tree(const MutualReachability& reach, const FastRows& fast,
                                         const NeighbourLists& lists, comm::Communicator& comm, Workers& workers,
-                                        SpanningTreeEffort* effort) {
+                                        SpanningTreeEffort* effort, const std::function<bool()>& should_stop) {
   SpanningTreeEffort spent;
-  std::vector<Edge> tree = Boruvka(reach, fast, lists).run(comm, workers, spent);
+  std::vector<Edge> tree = Boruvka(reach, fast, lists).run(comm, workers, spent, should_stop);
   if (effort) *effort = spent;
   return tree;
 }

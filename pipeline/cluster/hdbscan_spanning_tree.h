@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "cluster/hdbscan_mutual_reachability.h"
@@ -25,9 +26,10 @@ struct SpanningTreeEffort {
 /// Boruvka's rounds: the smallest edge that leaves a component is in the tree. For most components the neighbour
 /// lists hold it and prove it: what a list leaves out is farther away than its last entry. Where they do not, the rows
 /// that could have a smaller edge are compared with all rows of other components. The largest component is never
-/// searched: others grow into it.
+/// searched: others grow into it. Throws Stopped, after any round and within those that compare rows, as Leave says.
 std::vector<Edge> minimum_spanning_tree(const MutualReachability& reach, const FastRows& fast,
                                         const NeighbourLists& lists, comm::Communicator& comm, Workers& workers,
-                                        SpanningTreeEffort* effort = nullptr);
+                                        SpanningTreeEffort* effort = nullptr,
+                                        const std::function<bool()>& should_stop = {});
 
 }  // namespace moextract::cluster::hdbscan
