@@ -1,13 +1,17 @@
-# Options every target of ours shares.
+# Options every target of ours shares. What is in BUILD_INTERFACE does not go with installed libraries to those who use
+# them (cmake/MoextractInstall.cmake).
 add_library(moextract_options INTERFACE)
-target_include_directories(moextract_options INTERFACE "${CMAKE_SOURCE_DIR}/pipeline" "${CMAKE_SOURCE_DIR}")
-# No contraction and no reassociation: results are promised to be the same bits on every rank and thread count.
-target_compile_options(moextract_options INTERFACE -Wall -Wextra -Wno-unused-parameter -ffp-contract=off)
+target_include_directories(moextract_options INTERFACE
+  "$<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/pipeline>" "$<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>")
+# No contraction and no reassociation: results are promised to be the same bits on every rank and thread count. That
+# holds for inline functions of our headers in other programs too.
+target_compile_options(moextract_options INTERFACE
+  $<BUILD_INTERFACE:-Wall> $<BUILD_INTERFACE:-Wextra> $<BUILD_INTERFACE:-Wno-unused-parameter> -ffp-contract=off)
 if(MOEXTRACT_WERROR)
-  target_compile_options(moextract_options INTERFACE -Werror)
+  target_compile_options(moextract_options INTERFACE $<BUILD_INTERFACE:-Werror>)
 endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND MOEXTRACT_CPU)
-  target_compile_options(moextract_options INTERFACE -march=${MOEXTRACT_CPU})
+  target_compile_options(moextract_options INTERFACE $<BUILD_INTERFACE:-march=${MOEXTRACT_CPU}>)
 endif()
 if(MOEXTRACT_SANITIZE)
   target_compile_options(moextract_options INTERFACE -fsanitize=${MOEXTRACT_SANITIZE} -fno-omit-frame-pointer)
