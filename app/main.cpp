@@ -130,10 +130,11 @@ void declare(CLI::App& app, CommandLine& line) {
     command->add_flag("--dry-run", line.run.dry_run, "Print the plan, do nothing");
     if (name == "run" || name == "collect") {
       CLI::Option* dry = command->get_option("--dry-run");
-      command->add_option("--images", line.run.plan_images, "With --dry-run: plan collect for so many images")
+      command
+          ->add_option("--images", line.run.plan_images, "With --dry-run: plan collect and cluster for so many images")
           ->needs(dry)
           ->check(CLI::PositiveNumber);
-      command->add_option("--ranks", line.run.plan_ranks, "With --dry-run: plan collect for so many ranks")
+      command->add_option("--ranks", line.run.plan_ranks, "With --dry-run: plan collect and cluster for so many ranks")
           ->needs(dry)
           ->check(CLI::PositiveNumber);
       command

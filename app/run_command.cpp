@@ -100,6 +100,27 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
       plan_bytes(plan.buffers));
 }
 
+/// What cluster takes of a rank's memory, for any number of images and ranks.
+void print_cluster_plan(const RunOptions& options, const stages::Pipeline& pipeline, int ranks, int threads) {
+  const data::ImageSet* images = pipeline.images("calibration");
+  if (images == nullptr) return;
+  const std::int64_t rows = pipeline.recorded_rows(options.plan_images > 0 ? options.plan_images : images->size());
+  if (options.plan_ranks > 0) ranks = options.plan_ranks;
+  const stages::ClusterPlan plan = pipeline.cluster_plan(rows, ranks, threads);
+  fmt::print("\ncluster, {} rows of a layer on {}:\n", rows, ranks_text(ranks, threads));
+  fmt::print("  memory    at most {} a rank, besides the program: rows {}, labels {}", plan_bytes(plan.memory()),
+             plan_bytes(plan.rows), plan_bytes(plan.labels));
+  const std::pair<const char*, double> steps[] = {{"first centroids", plan.start},
+                                                  {"passes", plan.passes},
+                                                  {"gap", plan.choice},
+                                                  {"HDBSCAN", plan.density},
+                                                  {"or quality", plan.quality}};
+  for (const auto& [name, bytes] : steps) {
+    if (bytes > 0) fmt::print(", {} {}", name, plan_bytes(bytes));
+  }
+  fmt::print("\n");
+}
+
 /// Reading the configuration, the image sets and the weights' header: on every rank the same, or on none.
 struct Prepared {
   stages::RunConfig config;
@@ -273,6 +294,7 @@ void run_command(const RunOptions& options, comm::Communicator& world) {
       }
       print_plan(pipeline, prepared.wanted, prepared.folder, world.size(), threads, prepared.device);
       print_collect_plan(options, pipeline, world.size(), threads);
+      print_cluster_plan(options, pipeline, world.size(), threads);
     });
     return;
   }

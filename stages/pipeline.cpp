@@ -4,9 +4,12 @@
 
 #include "config/render.h"
 #include "core/error.h"
+#include "core/hash.h"
+#include "core/workers.h"
 #include "model/vit.h"
 #include "run/progress.h"
 #include "stages/assemble/sequential.h"
+#include "stages/cluster/given_centroids.h"
 #include "stages/collect/collect_plan.h"
 #include "stages/evaluate/evaluate.h"
 #include "stages/precision_check.h"
@@ -104,6 +107,7 @@ Pipeline::Pipeline(const RunConfig& config, InputCache* cache)
 
   identity_ = {{"settings", settings_}, {"inputs", {{"model", dense_identity_}}}};
   for (const auto& [name, set] : images_) identity_["inputs"][name] = set->fingerprint();
+  if (!centroids_identity_.empty()) identity_["inputs"]["centroids"] = centroids_identity_;
   if (device_ != DeviceKind::cpu) identity_["device"] = name_of(device_);
 }
 
@@ -276,28 +280,36 @@ void Pipeline::need_taps(const std::string& stage) const {
 }
 
 void Pipeline::add_cluster() {
-  const auto tokens = static_cast<std::int64_t>(choose_tokens(config_.collect, description_.vit, "").size());
-  const std::int64_t rows = images("calibration")->size() * tokens;
   const ClusterParams& params = config_.cluster;
-  const std::int64_t x = description_.vit.width, h = description_.vit.hidden;
-  const std::int64_t width = params.tap == ClusterTap::h ? h : params.tap == ClusterTap::both ? x + h : x;
-  const std::int64_t kept = rows * width * 2 <= params.keep_bytes ? rows * width * 2 : 0;
-  const std::int64_t by_density = std::min(params.hdbscan.sample_rows, rows) * (width * 14 + 600),
-                     by_kmeans = params.kmeans.init_sample * width * 12 + most_clusters(params) * width * 24;
-  // One after the other where HDBSCAN gives k-means its k.
-  const std::int64_t work = params.method == ClusterMethod::hdbscan     ? by_density
-                            : params.automatic_k == AutomaticK::hdbscan ? std::max(by_density, by_kmeans)
-                                                                        : by_kmeans;
-  const double memory = static_cast<double>(params.block_rows * width * 2 + rows * 4 + kept + work);
-  add_node("cluster", kClusterVersion, {{"cluster", settings_in_use(params, section("cluster"))}},
-           {{"collect", key("collect")}}, {"collect"},
-           fmt::format("{}, {} layers, {} rows of {} float16 values each; at most about {} of memory a rank",
-                       method_text(params), description_.vit.depth, rows, width, bytes_text(memory)),
-           [this](run::Context& context, const fs::path& folder) {
-             const ClusterInputs inputs{shards(context), description_.vit.depth,
-                                        [this](std::int64_t layer) { return output_layer(layer); }};
-             return cluster_layers(config_.cluster, inputs, context, folder);
-           });
+  const std::int64_t width = cluster_width(params.tap, description_.vit.width, description_.vit.hidden);
+  check_given_centroids(params, description_.vit.depth, width);
+  std::map<std::string, std::string> inputs{{"collect", key("collect")}};
+  if (starts_from_file(params)) inputs["centroids"] = centroids_identity_ = hash_file(params.centroids);
+  const int threads = config_.run.threads > 0 ? config_.run.threads : usable_cores();
+  const std::int64_t rows = recorded_rows(images("calibration")->size());
+  const double memory = cluster_plan(rows, 1, threads).memory();
+  add_node(
+      "cluster", kClusterVersion, {{"cluster", settings_in_use(params, section("cluster"))}}, std::move(inputs),
+      {"collect"},
+      fmt::format("{}, {} layers, {} rows of {} float16 values each; at most {} of memory if one rank has them all",
+                  method_text(params), description_.vit.depth, rows, width, bytes_text(memory)),
+      [this](run::Context& context, const fs::path& folder) {
+        const ClusterInputs inputs{shards(context), description_.vit.depth,
+                                   [this](std::int64_t layer) { return output_layer(layer); }};
+        return cluster_layers(config_.cluster, inputs, context, folder);
+      });
+}
+
+std::int64_t Pipeline::recorded_rows(std::int64_t images) const {
+  return images * static_cast<std::int64_t>(choose_tokens(config_.collect, description_.vit, "").size());
+}
+
+ClusterPlan Pipeline::cluster_plan(std::int64_t rows, std::int64_t ranks, std::int64_t threads) const {
+  return plan_cluster(config_.cluster, {.rows = rows,
+                                        .x_width = description_.vit.width,
+                                        .h_width = description_.vit.hidden,
+                                        .ranks = ranks,
+                                        .threads = threads});
 }
 
 OutputLayer Pipeline::output_layer(std::int64_t layer) {

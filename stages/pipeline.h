@@ -12,6 +12,7 @@
 #include "moe/control_routing.h"
 #include "moe/model_file.h"
 #include "run/stage_graph.h"
+#include "stages/cluster/cluster_plan.h"
 #include "stages/input_cache.h"
 #include "stages/run_config.h"
 
@@ -54,6 +55,10 @@ class Pipeline {
   nlohmann::json identity() const { return identity_; }
   /// The settings in identity() when nothing is configured.
   static nlohmann::json default_identity();
+  /// Rows of a layer that collect records of so many images.
+  std::int64_t recorded_rows(std::int64_t images) const;
+  /// What cluster takes of a rank's memory for so many rows of a layer.
+  ClusterPlan cluster_plan(std::int64_t rows, std::int64_t ranks, std::int64_t threads) const;
   /// What the stages that write much will write, by node.
   const std::map<std::string, double>& bytes_written() const { return bytes_written_; }
 
@@ -97,6 +102,7 @@ class Pipeline {
   bool trains_ = false;
   std::string dense_identity_;  ///< hash of the weights file, or key of the train stage
   std::vector<std::string> dense_needs_;
+  std::string centroids_identity_;  ///< hash of the file that k-means starts from; empty without
   std::map<std::string, std::shared_ptr<const data::ImageSet>> images_;
   std::unique_ptr<moe::LoadedModel> dense_;
   run::StageGraph graph_;

@@ -12,11 +12,20 @@ constexpr double kWiden = 1 + 0x1.0p-18;
 // Sums of movements that leave less than half of the range to the distances themselves.
 constexpr int kMostDrift = 32767;
 
+std::int64_t padded(std::int64_t k) {
+  return (k + kPanelCentroids - 1) / kPanelCentroids * kPanelCentroids;
+}
+
 }  // namespace
 
+std::int64_t BoundTable::bytes_for(std::int64_t rows, std::int64_t k, std::int64_t most_bytes) {
+  const std::int64_t bytes_a_row = 2 * (padded(k) + 1);
+  return k > 1 && rows <= most_bytes / bytes_a_row ? rows * bytes_a_row : 0;
+}
+
 BoundTable::BoundTable(std::int64_t rows, std::int64_t k, std::int64_t most_bytes)
-    : k_(k), padded_k_((k + kPanelCentroids - 1) / kPanelCentroids * kPanelCentroids), kernels_(kernels()) {
-  on_ = k > 1 && rows <= most_bytes / (2 * (padded_k_ + 1));
+    : k_(k), padded_k_(padded(k)), kernels_(kernels()) {
+  on_ = rows == 0 ? k > 1 : bytes_for(rows, k, most_bytes) > 0;
   if (!on_) return;
   lower_ = LargeArray<std::uint16_t>(static_cast<std::size_t>(rows * padded_k_));
   own_.resize(static_cast<std::size_t>(rows));

@@ -18,6 +18,8 @@ namespace moextract::cluster {
 
 class BoundTable {
  public:
+  /// What it takes for `rows` local rows; 0 where it is off.
+  static std::int64_t bytes_for(std::int64_t rows, std::int64_t k, std::int64_t most_bytes);
   /// For `rows` local rows; off, and of no size, if it would take more than `most_bytes` or there is but one centroid.
   BoundTable(std::int64_t rows, std::int64_t k, std::int64_t most_bytes);
 

@@ -11,10 +11,14 @@ namespace moextract::cluster {
 
 class RoundedRows {
  public:
+  /// What they take for `rows` local rows; 0 where they are off.
+  static std::int64_t bytes_for(std::int64_t rows, std::int64_t dimension, std::int64_t most_bytes) {
+    const std::int64_t bytes_a_row = 2 * padded_depth(dimension) + static_cast<std::int64_t>(sizeof(RoundedRow));
+    return rows <= most_bytes / bytes_a_row ? rows * bytes_a_row : 0;
+  }
   /// For `rows` local rows; off, and of no size, if they would take more than `most_bytes`.
   RoundedRows(std::int64_t rows, std::int64_t dimension, std::int64_t most_bytes)
-      : depth_(padded_depth(dimension)),
-        on_(rows > 0 && rows <= most_bytes / (2 * depth_ + static_cast<std::int64_t>(sizeof(RoundedRow)))) {
+      : depth_(padded_depth(dimension)), on_(bytes_for(rows, dimension, most_bytes) > 0) {
     if (!on_) return;
     values_ = LargeArray<std::int16_t>(static_cast<std::size_t>(rows * depth_));
     rows_.resize(static_cast<std::size_t>(rows));

@@ -10,11 +10,13 @@ namespace {
 using nlohmann::json;
 
 // Keys of k-means alone; with an automatic k, also without `k`.
-constexpr const char* kKMeansKeys[] = {"max_iterations",  "tolerance",         "n_init", "init",        "init_sample",
-                                       "spherical",       "inertia_tolerance", "empty",  "init_rounds", "balance",
-                                       "agreement_seeds", "quality_rows"};
+constexpr const char* kKMeansKeys[] = {
+    "max_iterations", "tolerance",         "n_init",      "init",        "init_sample",
+    "spherical",      "inertia_tolerance", "empty",       "init_rounds", "init_oversampling",
+    "balance",        "agreement_seeds",   "quality_rows"};
 
-void describe_kmeans(config::Section section, cluster::KMeansParams& p) {
+void describe_kmeans(config::Section section, ClusterParams& all) {
+  cluster::KMeansParams& p = all.kmeans;
   section
       .add("k", &p.k,
            "Clusters, hence experts, of each layer; assemble.one_cluster: what becomes of a layer with fewer than two")
@@ -28,8 +30,11 @@ void describe_kmeans(config::Section section, cluster::KMeansParams& p) {
       "init", p.init,
       {{"parallel", cluster::KMeansInit::parallel, "k-means||: candidates from all rows, k-means++ among them"},
        {"plus_plus", cluster::KMeansInit::plus_plus, "k-means++ on a drawn sample"},
-       {"random", cluster::KMeansInit::random, "drawn rows"}},
+       {"random", cluster::KMeansInit::random, "drawn rows"},
+       {"given", cluster::KMeansInit::given, "those of the file cluster.centroids"}},
       "How the first centroids are chosen");
+  section.add("centroids", &all.centroids,
+              "init: given: safetensors file with a tensor centroids.LAYER (F32, [k, width]) for each layer from 0 on");
   section.add("init_sample", &p.init_sample, "Rows drawn for the initialisation").at_least(1).in("rows");
   section.add("spherical", &p.spherical, "Cosine instead of Euclidean distance: rows are scaled to unit length");
   section
@@ -47,6 +52,11 @@ void describe_kmeans(config::Section section, cluster::KMeansParams& p) {
            "Balanced clusters: the largest may hold this share more than the mean, as in 0.1; 0: any sizes")
       .at_least(0);
   section.add("init_rounds", &p.init_rounds, "Rounds in which the parallel start draws candidates").at_least(1);
+  section
+      .add("init_oversampling", &p.init_oversampling,
+           "Candidates that the parallel start draws in a round, as a multiple of k, on average")
+      .at_least(0.01)
+      .at_most(1000);
   section
       .add("bounds_bytes", &p.bounds_bytes,
            "Most memory for distance bounds, which spare work and change no result; 0: none")
@@ -139,7 +149,7 @@ void describe(config::Section section, ClusterParams& p) {
       {{"kmeans", ClusterMethod::kmeans, "k-means, k given or chosen (automatic_k)"},
        {"hdbscan", ClusterMethod::hdbscan, "HDBSCAN finds the number of clusters by itself (MoEE)"}},
       "How clusters are found");
-  describe_kmeans(section, p.kmeans);
+  describe_kmeans(section, p);
   section.add_enum<AutomaticK>(
       "automatic_k", p.automatic_k,
       {{"none", AutomaticK::none, "k is given, the same in every layer"},
@@ -193,6 +203,13 @@ json settings_in_use(const ClusterParams& params, json section) {
     if (params.automatic_k == AutomaticK::none || by_hdbscan) section.erase("k_range");
     if (params.automatic_k != AutomaticK::none) section.erase("k");
     if (params.kmeans.init != cluster::KMeansInit::parallel) section.erase("init_rounds");
+    if (params.kmeans.init == cluster::KMeansInit::given) {
+      for (const char* key : {"n_init", "init_sample"}) section.erase(key);
+    }
+    // The setting came later: what is as it was before keeps its address.
+    if (params.kmeans.init != cluster::KMeansInit::parallel ||
+        params.kmeans.init_oversampling == cluster::KMeansParams{}.init_oversampling)
+      section.erase("init_oversampling");
     if (section.contains("k_range")) {
       if (params.automatic_k != AutomaticK::gap) section["k_range"].erase("references");
       if (params.automatic_k != AutomaticK::stability) section["k_range"].erase("seeds");
@@ -230,6 +247,10 @@ std::string method_text(const ClusterParams& params) {
       return fmt::format("k-means, k by HDBSCAN on {} rows", params.hdbscan.sample_rows);
   }
   return fmt::format("k-means, k by {} from {} to {}", criterion, params.k_range.least, params.k_range.most);
+}
+
+bool starts_from_file(const ClusterParams& params) {
+  return params.method == ClusterMethod::kmeans && params.kmeans.init == cluster::KMeansInit::given;
 }
 
 std::int64_t most_clusters(const ClusterParams& params) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
@@ -22,6 +23,7 @@ struct ClusterParams {
   ClusterTap tap = ClusterTap::h;  ///< what is clustered: h as in the paper by default
   ClusterMethod method = ClusterMethod::kmeans;
   cluster::KMeansParams kmeans;
+  std::filesystem::path centroids;  ///< k-means with KMeansInit::given: given_centroids.h
   AutomaticK automatic_k = AutomaticK::none;
   cluster::AutomaticKParams k_range;  ///< its criterion is not read: automatic_k says it
   cluster::hdbscan::Params hdbscan{.min_cluster_size = 50,
@@ -43,6 +45,9 @@ nlohmann::json settings_in_use(const ClusterParams& params, nlohmann::json secti
 
 /// "k-means, k = 8", "k-means, k by silhouette from 2 to 16", "HDBSCAN on 30000 rows": for people.
 std::string method_text(const ClusterParams& params);
+
+/// Whether the centroids that k-means starts from are those of params.centroids.
+bool starts_from_file(const ClusterParams& params);
 
 /// The most clusters that a layer can have by the settings; 0 where the data decide.
 std::int64_t most_clusters(const ClusterParams& params);

@@ -11,6 +11,7 @@
 #include "cluster/quality.h"
 #include "core/error.h"
 #include "stages/cluster/device_passes.h"
+#include "stages/cluster/given_centroids.h"
 #include "stages/cluster/layer_state.h"
 #include "stages/cluster/tried_state.h"
 
@@ -83,6 +84,10 @@ class KMeansLayer {
     cluster::KMeansParams kmeans = params_.kmeans;
     try {
       if (params_.automatic_k != AutomaticK::none) kmeans.k = choose(made.summary);
+      context_.comm.together([&] {
+        if (starts_from_file(params_))
+          kmeans.initial = load_given_centroids(params_.centroids, place_.layer, kmeans.k, source_.dimension());
+      });
       keeps_state_ = true;
       cluster::KMeansFit fitted = fit(kmeans);
       keeps_state_ = false;
@@ -123,6 +128,13 @@ class KMeansLayer {
                         .on_tried = [&](const cluster::TriedK& one) { state.add(one); },
                         .should_stop = context_.should_stop,
                         .make_pass = passes_});
+    const bool ends_early = tried.back().k + range.step <= range.most || tried.front().k < range.least;
+    if (ends_early && context_.comm.is_root()) {
+      context_.log->warn(
+          "cluster: layer {}: cluster.k_range ends at {} instead of {}: there are no more different rows{}",
+          place_.layer, tried.back().k, range.most,
+          range.criterion == cluster::ChooseK::gap ? " in the sample or the sets that it is compared with" : "");
+    }
     const std::int64_t k = cluster::choose_k(range.criterion, tried);
     json list = json::array();
     for (const cluster::TriedK& one : tried) {
@@ -136,7 +148,9 @@ class KMeansLayer {
   /// What the paper's clusters owe to their number alone: k-means with HDBSCAN's k.
   std::int64_t count_by_hdbscan(json& summary) {
     const cluster::hdbscan::Model model =
-        cluster::hdbscan::fit(source_, hdbscan_settings(params_, source_), context_.comm, context_.workers).model;
+        cluster::hdbscan::fit(source_, hdbscan_settings(params_, source_), context_.comm, context_.workers,
+                              {.should_stop = context_.should_stop})
+            .model;
     const std::int64_t k = std::max<std::int64_t>(model.k(), 1);
     summary["automatic_k"] = {{"criterion", "hdbscan"}, {"tried", json::array()}, {"sampled_rows", model.rows()}};
     context_.log->info("cluster: layer {}: k = {}, as HDBSCAN finds in {} rows", place_.layer, k, model.rows());
@@ -256,7 +270,8 @@ json drawn_tree(const cluster::hdbscan::Model& model) {
 LayerFit fit_hdbscan(const ClusterParams& params, const ShardRowSource& source, const LayerPlace& place,
                      run::Context& context) {
   const cluster::hdbscan::Params settings = hdbscan_settings(params, source);
-  cluster::hdbscan::Fit fit = cluster::hdbscan::fit(source, settings, context.comm, context.workers);
+  const cluster::hdbscan::Hooks hooks{.should_stop = context.should_stop};
+  cluster::hdbscan::Fit fit = cluster::hdbscan::fit(source, settings, context.comm, context.workers, hooks);
   const cluster::hdbscan::Model& model = fit.model;
   const std::int64_t noise = context.comm.all_reduce_value(fit.rows.noise, comm::Reduction::sum);
 
@@ -293,7 +308,7 @@ LayerFit fit_hdbscan(const ClusterParams& params, const ShardRowSource& source, 
   const std::int64_t held_back = std::min(params.held_back_rows, model.rows() / 2);
   if (held_back > 0) {
     const cluster::hdbscan::Agreement agreement =
-        cluster::hdbscan::held_back_agreement(model, held_back, context.comm, context.workers);
+        cluster::hdbscan::held_back_agreement(model, held_back, context.comm, context.workers, hooks);
     made.summary["held_back"] = {
         {"rows", agreement.held_back}, {"ari", agreement.ari}, {"same_noise", agreement.same_noise}};
   }
@@ -308,8 +323,16 @@ LayerFit fit_hdbscan(const ClusterParams& params, const ShardRowSource& source, 
 
 LayerFit fit_layer(const ClusterParams& params, const ShardRowSource& source, const LayerPlace& place,
                    run::Context& context) {
-  LayerFit made = params.method == ClusterMethod::hdbscan ? fit_hdbscan(params, source, place, context)
-                                                          : KMeansLayer(params, source, place, context).run();
+  LayerFit made;
+  try {
+    made = params.method == ClusterMethod::hdbscan ? fit_hdbscan(params, source, place, context)
+                                                   : KMeansLayer(params, source, place, context).run();
+  } catch (const cluster::hdbscan::Stopped&) {
+    fail(ExitCode::resume,
+         "clustering was asked to stop; {} of {} layers are saved, and HDBSCAN begins the next one anew. Run the same "
+         "command again to go on",
+         place.layer, place.layers);
+  }
   const std::int64_t rows = context.comm.all_reduce_value(source.local_rows(), comm::Reduction::sum);
   made.summary.update({{"layer", place.layer}, {"tap", tap_name(params.tap)}, {"k", made.k}, {"rows", rows}});
   return made;

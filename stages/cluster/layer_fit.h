@@ -19,7 +19,7 @@ struct LayerPlace {
 
 /// Collective. The fit of one layer, from where an earlier run left it. k-means is saved after iterations and, with
 /// an automatic k, after each k tried; HDBSCAN of a layer begins anew. Throws UserError (resume) if a rank was asked to
-/// stop, after saving.
+/// stop, after saving what can be.
 LayerFit fit_layer(const ClusterParams& params, const ShardRowSource& source, const LayerPlace& place,
                    run::Context& context);
 

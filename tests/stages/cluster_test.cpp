@@ -176,6 +176,34 @@ TEST_F(ClusterStage, StoppedAnywhereItEndsWithTheSameBytesOnAnyRanks) {
   EXPECT_GE(inside, 6);
 }
 
+TEST_F(ClusterStage, HdbscanStoppedAnywhereBeginsTheLayerAnewToTheSameBytes) {
+  for (const bool by_kmeans : {false, true}) {
+    config_.cluster.method = by_kmeans ? ClusterMethod::kmeans : ClusterMethod::hdbscan;
+    if (by_kmeans) config_.cluster.automatic_k = AutomaticK::hdbscan;
+    config_.cluster.hdbscan = {.min_cluster_size = 12, .min_samples = 3, .pca_components = 6, .sample_rows = 300};
+    config_.cluster.held_back_rows = 40;
+    const std::string method = by_kmeans ? "counted" : "hdbscan";
+    run_cluster(config_, folder(method), 1, 0, -1);
+    int inside = 0;
+    for (int at = 1;; at += by_kmeans ? 5 : 2) {
+      const int ranks = 1 + at % 4;
+      SCOPED_TRACE(fmt::format("{}: question {} of the last of {} ranks", method, at, ranks));
+      const fs::path place = folder(fmt::format("{}-{}", method, at));
+      const Stopped stopped = run_cluster(config_, place, ranks, ranks - 1, at);
+      if (stopped.ranks > 0) {
+        EXPECT_EQ(stopped.ranks, ranks);
+        EXPECT_NE(stopped.message.find("Run the same command again to go on"), std::string::npos) << stopped.message;
+        if (stopped.message.find("HDBSCAN begins the next one anew") != std::string::npos) ++inside;
+        EXPECT_EQ(run_cluster(config_, place, 1 + (at + 1) % 4, 0, -1).ranks, 0);
+      }
+      EXPECT_EQ(content(place), content(folder(method)));
+      if (stopped.ranks == 0) break;
+      ASSERT_LT(at, 200);
+    }
+    EXPECT_GE(inside, by_kmeans ? 2 : 6);
+  }
+}
+
 TEST_F(ClusterStage, GivesTheSameBytesByADevicesOperators) {
   const Device device{DeviceKind::libtorch_cpu};
   for (const std::int64_t kept : {std::int64_t{0}, std::int64_t{1} << 30}) {
