@@ -87,6 +87,7 @@ done)
 # the programs listed here.
 if [[ -x $program ]]; then
   foreign='--allow-run-as-root --bind-to --oversubscribe --mpi --kill-on-bad-exit --signal --constraint'
+  foreign+=' --install --component --prefix' # of cmake
   all_help=$(
     "$program" --help < /dev/null
     # shellcheck disable=SC2013  # names of subcommands are words
