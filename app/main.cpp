@@ -128,17 +128,26 @@ void declare(CLI::App& app, CommandLine& line) {
     CLI::App* command = app.add_subcommand(name, text);
     add_run_options(*command, line.run);
     command->add_flag("--dry-run", line.run.dry_run, "Print the plan, do nothing");
-    if (name == "run" || name == "collect") {
+    if (name == "run" || name == "collect" || name == "moments") {
       CLI::Option* dry = command->get_option("--dry-run");
       command
-          ->add_option("--images", line.run.plan_images, "With --dry-run: plan collect and cluster for so many images")
-          ->needs(dry)
-          ->check(CLI::PositiveNumber);
-      command->add_option("--ranks", line.run.plan_ranks, "With --dry-run: plan collect and cluster for so many ranks")
+          ->add_option("--images", line.run.plan_images,
+                       "With --dry-run: plan collect, cluster and moments for so many images")
           ->needs(dry)
           ->check(CLI::PositiveNumber);
       command
-          ->add_option("--rate", line.run.plan_rate, "With --dry-run: images a second of one rank, as a small run says")
+          ->add_option("--ranks", line.run.plan_ranks,
+                       "With --dry-run: plan collect, cluster and moments for so many ranks")
+          ->needs(dry)
+          ->check(CLI::PositiveNumber);
+      command
+          ->add_option("--rate", line.run.plan_rate,
+                       "With --dry-run: images a second of one rank in collect, as a small run says")
+          ->needs(dry)
+          ->check(CLI::PositiveNumber);
+      command
+          ->add_option("--moments-rate", line.run.plan_moments_rate,
+                       "With --dry-run: images a second of one rank in a pass of moments, as a small run says")
           ->needs(dry)
           ->check(CLI::PositiveNumber);
     }

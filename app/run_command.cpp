@@ -61,7 +61,8 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
   stages::CollectScale scale{.images = options.plan_images > 0 ? options.plan_images : images->size(),
                              .ranks = options.plan_ranks > 0 ? options.plan_ranks : ranks,
                              .threads = threads,
-                             .rank_rate = {}};
+                             .rank_rate = {},
+                             .image_bytes = images->mean_stored_bytes()};
   std::string source = "--rate";
   if (options.plan_rate > 0) {
     scale.rank_rate = options.plan_rate;
@@ -98,6 +99,45 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
       "{}\n",
       plan_bytes(plan.memory()), plan_bytes(plan.weights), plan_bytes(plan.underway), plan_bytes(plan.activations),
       plan_bytes(plan.buffers));
+}
+
+/// The same of moments, if there is such a stage.
+void print_moments_plan(const RunOptions& options, const stages::Pipeline& pipeline, int ranks, int threads) {
+  const data::ImageSet* images = pipeline.images("calibration");
+  if (images == nullptr) return;
+  stages::MomentsScale scale{.images = options.plan_images > 0 ? options.plan_images : images->size(),
+                             .ranks = options.plan_ranks > 0 ? options.plan_ranks : ranks,
+                             .threads = threads};
+  if (!pipeline.moments_plan(scale)) return;
+  std::string source = "--moments-rate";
+  if (options.plan_moments_rate > 0) {
+    scale.rank_rate = options.plan_moments_rate;
+  } else if (pipeline.graph().state("moments") == run::ArtefactState::done) {
+    const nlohmann::json manifest = pipeline.graph().manifest("moments");
+    const nlohmann::json counts = manifest["counts"];
+    const double seen = counts.value("images", 0.0) * counts.value("passes", 0.0);
+    if (seen > 0) {
+      scale.rank_rate = seen / std::max(1e-9, manifest.value("seconds", 0.0)) /
+                        static_cast<double>(std::max<std::int64_t>(1, manifest.value("ranks", std::int64_t{1})));
+    }
+    source = "as the finished moments made, with its routers";
+  }
+  const stages::MomentsPlan plan = *pipeline.moments_plan(scale);
+  fmt::print("\nmoments, {} images on {}:\n", scale.images, ranks_text(scale.ranks, scale.threads));
+  fmt::print("  reads     all images {} for {} layers; the busiest rank has {}\n",
+             plan.passes == 1 ? "once" : fmt::format("{} times", plan.passes), plan.layers, plan.rank_images);
+  if (plan.seconds) {
+    fmt::print("  time      {} at {:.1f} images a second ({})\n", run::duration_text(*plan.seconds), *scale.rank_rate,
+               source);
+  } else {
+    fmt::print(
+        "  time      unknown: give --moments-rate, the images a second of one rank in a pass that a small run says\n");
+  }
+  fmt::print(
+      "  memory    {} a rank, besides the program: weights {}, sums {}, micro-batches about {}; rank 0 while it writes "
+      "a layer {} more\n",
+      plan_bytes(plan.memory()), plan_bytes(plan.weights), plan_bytes(plan.sums), plan_bytes(plan.traces),
+      plan_bytes(plan.root_file));
 }
 
 /// What cluster takes of a rank's memory, for any number of images and ranks.
@@ -294,6 +334,7 @@ void run_command(const RunOptions& options, comm::Communicator& world) {
       }
       print_plan(pipeline, prepared.wanted, prepared.folder, world.size(), threads, prepared.device);
       print_collect_plan(options, pipeline, world.size(), threads);
+      print_moments_plan(options, pipeline, world.size(), threads);
       print_cluster_plan(options, pipeline, world.size(), threads);
     });
     return;

@@ -20,7 +20,8 @@ struct RunOptions {
   // With dry_run: what collect's plan is for, instead of the images and ranks at hand; 0: those, or as last measured.
   std::int64_t plan_images = 0;
   int plan_ranks = 0;
-  double plan_rate = 0;  ///< images a second of one rank
+  double plan_rate = 0;          ///< images a second of one rank in collect
+  double plan_moments_rate = 0;  ///< the same in a pass of moments
   bool explain = false;
   bool verbose = false;
 };

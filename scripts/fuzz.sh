@@ -5,7 +5,7 @@
 # build/fuzz, and runs each of them for its share of the seconds, from a few small good files. An input must be accepted or
 # refused with a message; a crash, an assertion, another exception, ten seconds for one input (pictures: 60), or more memory than a target
 # may take is a finding: it is kept in build/fuzz/findings and named. TARGET is one or more of
-#   safetensors shard tar idx csv listing image config sweep records description
+#   safetensors shard tar idx csv listing image config sweep records description experts moments
 #
 #   --seconds S   for all targets together (default 60)
 #   --seed N      of the random changes (default 1; 0: a new one)
@@ -22,7 +22,7 @@ source "$root/scripts/lib/messages.sh"
 # shellcheck source-path=SCRIPTDIR
 source "$root/scripts/lib/jobs.sh"
 
-all=(safetensors shard tar idx csv listing image config sweep records description)
+all=(safetensors shard tar idx csv listing image config sweep records description experts moments)
 seconds=60 seed=1 build=1 run=1 keep=0
 targets=()
 while (($# > 0)); do

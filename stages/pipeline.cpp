@@ -164,14 +164,16 @@ std::vector<std::string> Pipeline::nodes_of(const std::string& stage) const {
 
 void Pipeline::add_node(const std::string& id, int version, json settings, std::map<std::string, std::string> inputs,
                         std::vector<std::string> needs, std::string plan,
-                        std::function<json(run::Context&, const fs::path&)> work) {
+                        std::function<json(run::Context&, const fs::path&)> work,
+                        std::function<void(const json&, const fs::path&)> accept) {
   std::string stage = id;
   std::replace(stage.begin(), stage.end(), '/', '-');
   graph_.add({id,
               {std::move(stage), version, std::move(settings), std::move(inputs)},
               std::move(needs),
               std::move(plan),
-              std::move(work)});
+              std::move(work),
+              std::move(accept)});
 }
 
 const moe::LoadedModel& Pipeline::dense() {
@@ -221,38 +223,42 @@ void Pipeline::add_collect() {
   // Activations are recorded of all tokens in all blocks, whatever the finished model leaves out.
   model::ModelDescription whole = description_;
   whole.vit.short_last_block = false;
-  const CollectPlan plan =
-      plan_collect(config_.collect, description_, config_.model.micro_batch, {.images = set.size()});
+  const CollectPlan plan = plan_collect(config_.collect, description_, config_.model.micro_batch,
+                                        {.images = set.size(), .image_bytes = set.mean_stored_bytes()});
   // Settings that came later do not change the address where they change nothing.
   json settings = section("collect");
   if (config_.collect.taps == CollectTaps::both) settings.erase("taps");
   if (config_.collect.compression == store::Compression::none) settings.erase("compression");
-  add_node("collect", kCollectVersion,
-           with_device({{"collect", std::move(settings)},
-                        {"micro_batch", config_.model.micro_batch},
-                        {"precision", name_of(precision())},
-                        {"model", model::to_json(whole)},
-                        {"on_bad_image", section("data")["on_bad_image"]}}),
-           {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
-           fmt::format("reads {}; writes {} in {} shards{}", set.summary(), bytes_text(plan.bytes), plan.files,
-                       config_.collect.compression == store::Compression::none ? "" : ", before compression"),
-           [this, &set](run::Context& context, const fs::path& folder) {
-             need_device(context.device, context.comm);
-             moe::LoadedModel model = dense();  // the tensors are shared
-             model.description.vit.short_last_block = false;
-             const CollectInputs inputs{model,
-                                        dense_identity_,
-                                        set,
-                                        config_.model.micro_batch,
-                                        config_.data.on_bad_image,
-                                        config_.data.max_bad_share,
-                                        precision()};
-             const PrecisionCheck check = check_precision(model, precision(), set, config_.model.micro_batch,
-                                                          precision_sample(set.size()), "collect", context);
-             json counts = collect(config_.collect, inputs, context, folder);
-             if (check.images > 0) counts["precision_check"] = to_json(check, precision());
-             return counts;
-           });
+  add_node(
+      "collect", kCollectVersion,
+      with_device({{"collect", std::move(settings)},
+                   {"micro_batch", config_.model.micro_batch},
+                   {"precision", name_of(precision())},
+                   {"model", model::to_json(whole)},
+                   {"on_bad_image", section("data")["on_bad_image"]}}),
+      {{"model", dense_identity_}, {"images", set.fingerprint()}}, dense_needs_,
+      fmt::format("reads {}; writes {} in {} shards{}", set.summary(), bytes_text(plan.bytes), plan.files,
+                  config_.collect.compression == store::Compression::none ? "" : ", before compression"),
+      [this, &set](run::Context& context, const fs::path& folder) {
+        need_device(context.device, context.comm);
+        moe::LoadedModel model = dense();  // the tensors are shared
+        model.description.vit.short_last_block = false;
+        const CollectInputs inputs{model,
+                                   dense_identity_,
+                                   set,
+                                   config_.model.micro_batch,
+                                   config_.data.on_bad_image,
+                                   config_.data.max_bad_share,
+                                   precision()};
+        const PrecisionCheck check = check_precision(model, precision(), set, config_.model.micro_batch,
+                                                     precision_sample(set.size()), "collect", context);
+        json counts = collect(config_.collect, inputs, context, folder);
+        if (check.images > 0) counts["precision_check"] = to_json(check, precision());
+        return counts;
+      },
+      [this](const json& counts, const fs::path& folder) {
+        check_bad_share(counts, config_.data.max_bad_share, folder);
+      });
   bytes_written_["collect"] = plan.bytes;
 }
 
@@ -324,19 +330,32 @@ OutputLayer Pipeline::output_layer(std::int64_t layer) {
   return output;
 }
 
-void Pipeline::add_moments() {
-  const data::ImageSet& set = need_images("calibration", "moments");
+MomentsParams Pipeline::moments_params() const {
   MomentsParams params = config_.moments;
   if (params.products == Products::automatic)
     params.products = choices_.needs_covariance ? Products::full : Products::diagonal;
+  return params;
+}
+
+std::int64_t Pipeline::planned_clusters() const {
+  const std::int64_t most = most_clusters(config_.cluster);
+  return most > 0 ? most : config_.cluster.kmeans.k;
+}
+
+std::optional<MomentsPlan> Pipeline::moments_plan(const MomentsScale& scale) const {
+  if (!images_.contains("calibration") || !choices_.streamed()) return std::nullopt;
+  return plan_moments(moments_params(), description_.vit, planned_clusters(), scale);
+}
+
+void Pipeline::add_moments() {
+  const data::ImageSet& set = need_images("calibration", "moments");
+  const MomentsParams params = moments_params();
   if (choices_.needs_covariance && params.products == Products::diagonal) {
     fail(ExitCode::config,
          "moments.products: diagonal leaves out what score elimination and compensation least_squares need; set it to "
          "full or automatic");
   }
-  const std::int64_t most = most_clusters(config_.cluster);  // HDBSCAN: the data decide
-  const double bytes =
-      moment_bytes(params, most > 0 ? most : config_.cluster.kmeans.k, description_.vit.hidden, description_.vit.width);
+  const double bytes = moment_bytes(params, planned_clusters(), description_.vit.hidden, description_.vit.width);
   std::vector<std::string> needs = dense_needs_;
   needs.insert(needs.end(), {"collect", "cluster"});
   json own = section("moments");
@@ -368,10 +387,9 @@ std::string Pipeline::sequential_text() const {
   if (!choices_.sequential()) return {};
   const MomentsParams& sampling = config_.moments;
   const int passes = sampling.importance ? 4 : 3;
-  const std::int64_t clusters = most_clusters(config_.cluster);  // HDBSCAN: the data decide
   const double streams = stream_bytes(description_.vit, sampling) * static_cast<double>(images("calibration")->size()),
-               sums = sequential_sum_bytes(choices_.params, clusters > 0 ? clusters : config_.cluster.kmeans.k,
-                                           description_.vit.hidden, description_.vit.width);
+               sums = sequential_sum_bytes(choices_.params, planned_clusters(), description_.vit.hidden,
+                                           description_.vit.width);
   return fmt::format(
       "; then the layers once more in order: some {} runs over the images{}, and {} more where a rank's share of {} of "
       "streams does not fit into {} GB; {} of sums on each rank, about three times that on rank 0 while it fits",

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "run/stage_graph.h"
 #include "stages/cluster/cluster_plan.h"
 #include "stages/input_cache.h"
+#include "stages/moments/moments_plan.h"
 #include "stages/run_config.h"
 
 namespace moextract::stages {
@@ -55,6 +57,8 @@ class Pipeline {
   nlohmann::json identity() const { return identity_; }
   /// The settings in identity() when nothing is configured.
   static nlohmann::json default_identity();
+  /// What the moments stage takes at this scale; nothing if there is no such stage.
+  std::optional<MomentsPlan> moments_plan(const MomentsScale& scale) const;
   /// Rows of a layer that collect records of so many images.
   std::int64_t recorded_rows(std::int64_t images) const;
   /// What cluster takes of a rank's memory for so many rows of a layer.
@@ -73,6 +77,10 @@ class Pipeline {
   void add_cluster();
   void add_moments();
   void add_assemble();
+  /// With the products settled.
+  MomentsParams moments_params() const;
+  /// Clusters of a layer as far as the configuration says: HDBSCAN leaves it to the data.
+  std::int64_t planned_clusters() const;
   /// What the sequential fit costs, for the plan; empty without.
   std::string sequential_text() const;
   void add_finetune(const std::string& variant);
@@ -80,7 +88,8 @@ class Pipeline {
   /// Node whose id is `id`; settings: the section of the field list that affects results.
   void add_node(const std::string& id, int version, nlohmann::json settings, std::map<std::string, std::string> inputs,
                 std::vector<std::string> needs, std::string plan,
-                std::function<nlohmann::json(run::Context&, const std::filesystem::path&)> work);
+                std::function<nlohmann::json(run::Context&, const std::filesystem::path&)> work,
+                std::function<void(const nlohmann::json&, const std::filesystem::path&)> accept = {});
   std::string key(const std::string& id) const { return graph_.node(id).spec.key(); }
   nlohmann::json section(const std::string& name) const { return settings_.value(name, nlohmann::json::object()); }
   /// The dense model: the weights file, or what the train stage made. Loaded once.

@@ -53,9 +53,13 @@ class CsvSet final : public SelectedImageSet {
     seal("csv", params, stamps);
   }
 
-  Image load(std::int64_t index) const override {
+  std::vector<std::byte> read(std::int64_t index) const override {
     const RandomAccessFile file(root_ / id(index));
-    return decode_image(file.read(0, file.size()), file.path().string());
+    return file.read(0, file.size());
+  }
+
+  Image decode(std::int64_t index, std::span<const std::byte> bytes) const override {
+    return decode_image(bytes, (root_ / id(index)).string());
   }
 
  private:

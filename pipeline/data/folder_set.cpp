@@ -2,6 +2,7 @@
 // may lie deeper.
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "data/class_names.h"
 #include "data/image_set_kinds.h"
@@ -31,31 +32,59 @@ class FolderSet final : public SelectedImageSet {
     seal("folder", params, stamps);
   }
 
-  Image load(std::int64_t index) const override {
+  std::vector<std::byte> read(std::int64_t index) const override {
     const Entry& entry = entries_.at(static_cast<std::size_t>(index));
-    const RandomAccessFile file(source_ / entry.id);
+    const RandomAccessFile file = open(source_ / entry.id);
     // The listing may be an old one, and the set's fingerprint says what it says.
     if (file.size() != entry.size || file_state(file.path()).changed != entry.changed) {
-      if (!listing_.empty()) {
-        std::error_code ignored;
-        fs::remove(listing_, ignored);
-      }
+      forget_listing();
       fail(ExitCode::input, "{}: was changed after it was listed; run the same command again", file.path().string());
     }
-    return decode_image(file.read(0, file.size()), file.path().string());
+    return file.read(0, file.size());
+  }
+
+  Image decode(std::int64_t index, std::span<const std::byte> bytes) const override {
+    return decode_image(bytes, (source_ / id(index)).string());
   }
 
  private:
+  RandomAccessFile open(const fs::path& path) const {
+    try {
+      return RandomAccessFile(path);
+    } catch (const UserError& error) {
+      std::error_code unknown;
+      if (fs::exists(path, unknown) || unknown) throw;
+      forget_listing();
+      fail(ExitCode::input, "{}. It was there when the folder was listed; put it back, or run the same command again",
+           error.what());
+    }
+  }
+
+  void forget_listing() const {
+    std::error_code ignored;
+    if (!listing_.empty()) fs::remove(listing_, ignored);
+  }
+
   std::vector<ClassedMember> members_of(std::vector<ListedPlace> places, const ImageSetParams& params) {
     std::vector<ClassedMember> members;
     std::map<std::string, std::size_t> pictures_of;  // by class folder
-    std::vector<std::string> strangers, loose;
+    std::vector<std::string> strangers, loose, dangling;
     for (ListedPlace& place : places) {
       const std::string class_name = place.name.substr(0, place.name.find('/'));
       std::size_t& pictures = pictures_of[class_name];
       for (ListedMember& file : place.members) {
         std::string id = place.name.empty() ? file.name : place.name + "/" + file.name;
-        if (!is_picture_name(file.name)) {
+        if (file.link) {
+          if (file.name.starts_with('.')) continue;
+          // It may have been a class folder, without which the classes after it have other indices.
+          if (place.name.empty() && params.classes.empty() && !is_picture_name(file.name)) {
+            fail(ExitCode::input,
+                 "{}: the link leads nowhere; if it is a class folder, the classes after it would get other indices. "
+                 "Mend or remove it, or give a file of class names (classes)",
+                 (source_ / id).string());
+          }
+          dangling.push_back(std::move(id));
+        } else if (!is_picture_name(file.name)) {
           if (!file.name.starts_with('.')) strangers.push_back(std::move(id));
         } else if (place.name.empty()) {
           loose.push_back(std::move(id));
@@ -83,6 +112,7 @@ class FolderSet final : public SelectedImageSet {
     }
     remark(params, "are no pictures by their names and are left out", strangers);
     remark(params, "stand in no class folder and are left out", loose);
+    remark(params, "are links that lead nowhere and are left out", dangling);
     return members;
   }
 

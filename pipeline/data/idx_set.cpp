@@ -42,12 +42,18 @@ class IdxSet final : public SelectedImageSet {
     seal(fmt::format("idx {}x{} of {}", shape_.width, shape_.height, shape_.count), params);
   }
 
-  Image load(std::int64_t index) const override {
+  std::vector<std::byte> read(std::int64_t index) const override {
     const Entry& entry = entries_.at(static_cast<std::size_t>(index));
     const auto size = static_cast<std::size_t>(entry.size);
-    const std::uint8_t* grey = pixels().data() + static_cast<std::size_t>(entry.offset) * size;
-    Image image{shape_.width, shape_.height, std::vector<std::uint8_t>(size * 3)};
-    for (std::size_t i = 0; i < size; ++i) image.rgb[3 * i] = image.rgb[3 * i + 1] = image.rgb[3 * i + 2] = grey[i];
+    const auto grey = std::as_bytes(std::span(pixels())).subspan(static_cast<std::size_t>(entry.offset) * size, size);
+    return {grey.begin(), grey.end()};
+  }
+
+  Image decode(std::int64_t, std::span<const std::byte> bytes) const override {
+    Image image{shape_.width, shape_.height, std::vector<std::uint8_t>(bytes.size() * 3)};
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+      image.rgb[3 * i] = image.rgb[3 * i + 1] = image.rgb[3 * i + 2] = std::to_integer<std::uint8_t>(bytes[i]);
+    }
     return image;
   }
 

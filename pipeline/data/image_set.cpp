@@ -19,7 +19,8 @@ namespace fs = std::filesystem;
 ImageSetKind kind_of(const fs::path& source) {
   if (fs::is_directory(source)) {
     const bool classes = std::any_of(fs::directory_iterator(source), {}, [](const fs::directory_entry& entry) {
-      return entry.is_directory() && !entry.path().filename().string().starts_with('.');
+      std::error_code ignored;  // of a link to itself
+      return entry.is_directory(ignored) && !entry.path().filename().string().starts_with('.');
     });
     return classes || tars_of(source).empty() ? ImageSetKind::folder : ImageSetKind::tar;
   }
@@ -101,6 +102,12 @@ void SelectedImageSet::remark_empty(const ImageSetParams& params) {
     if (entry.size == 0) empty.push_back(entry.id);
   }
   remark(params, "are empty and cannot be decoded", empty);
+}
+
+double ImageSet::mean_stored_bytes() const {
+  double bytes = 0;
+  for (const Entry& entry : entries_) bytes += static_cast<double>(entry.size);
+  return entries_.empty() ? 0 : bytes / static_cast<double>(entries_.size());
 }
 
 std::unique_ptr<ImageSet> open_image_set(const ImageSetParams& params) {

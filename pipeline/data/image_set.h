@@ -2,9 +2,11 @@
 // names and labels.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,23 +52,32 @@ class ImageSet {
   std::int32_t label(std::int64_t index) const { return entries_.at(static_cast<std::size_t>(index)).label; }
   /// Number of classes; CSV and IDX: the largest label of the whole source, plus one.
   std::int64_t classes() const { return classes_; }
-  /// Reads and decodes. Throws ImageError (bad picture) or UserError (input) (unreadable file).
-  virtual Image load(std::int64_t index) const = 0;
+  /// A picture's bytes as they are stored: a JPEG or PNG file; of IDX its grey values. Waits for the disk. Throws
+  /// UserError (input), never an ImageError, if the file cannot be read or is not the one that was listed.
+  virtual std::vector<std::byte> read(std::int64_t index) const = 0;
+  /// What read(index) gave, as a picture. Throws ImageError (bad picture).
+  virtual Image decode(std::int64_t index, std::span<const std::byte> bytes) const = 0;
+  /// Reads and decodes.
+  Image load(std::int64_t index) const { return decode(index, read(index)); }
+  /// Bytes that read() gives of a picture on average, as listed.
+  double mean_stored_bytes() const;
   /// Hash of what determines the content: member names, labels, sizes and file times or, for tar and IDX, offsets and
   /// sizes.
   const std::string& fingerprint() const { return fingerprint_; }
   /// One line for logs: kind, source, number of images and classes.
   std::string summary() const { return summary_; }
-  /// What looks wrong and is no error: empty files, files that are no pictures; one line each, with the first names.
+  /// What looks wrong and is no error: empty files, files that are no pictures, links that lead nowhere; one line each,
+  /// with the first names.
   const std::vector<std::string>& remarks() const { return remarks_; }
 
  protected:
   struct Entry {
     std::string id;
     std::int32_t label = 0;
-    std::int64_t offset = 0, size = 0;  ///< tar: position of the data; folder, CSV: size of the file; IDX: image number
-    std::int64_t changed = 0;           ///< folder: time of the last change
-    std::int32_t part = 0;              ///< tar: which of them
+    std::int64_t offset = 0,
+                 size = 0;     ///< offset: position of the data in a tar, number in an IDX file; size: stored bytes
+    std::int64_t changed = 0;  ///< folder: time of the last change
+    std::int32_t part = 0;     ///< tar: which of them
   };
   std::vector<Entry> entries_;
   std::int64_t classes_ = 0;

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kFormat = "moextract-listing 1\n";
+constexpr std::string_view kFormat = "moextract-listing 2\n";
 constexpr std::size_t kHashLength = 32;
 /// Clocks of file systems tick as coarsely as this.
 constexpr std::int64_t kDoubt = 2'000'000'000;
@@ -102,12 +102,18 @@ void list_into(const fs::path& source, const std::string& name, std::vector<List
   std::vector<std::string> below;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string own = entry.path().filename().string();
-    if (entry.is_directory()) {
+    std::error_code error;
+    const fs::file_status status = fs::status(entry.path(), error);
+    if (status.type() == fs::file_type::not_found || error == std::errc::too_many_symbolic_link_levels) {
+      place.members.push_back({own, 0, 0, 0, true});
+      continue;
+    }
+    if (error) throw fs::filesystem_error("cannot look at", entry.path(), error);
+    if (fs::is_directory(status)) {
       if (!name.empty() || !own.starts_with('.')) below.push_back(name.empty() ? own : name + "/" + own);
       continue;
     }
-    std::error_code gone;
-    if (!fs::is_regular_file(entry.path(), gone)) continue;  // a link that leads nowhere; a pipe, which would block
+    if (!fs::is_regular_file(status)) continue;  // a pipe would block
     const FileState state = file_state(entry.path());
     place.members.push_back({own, 0, state.size, state.changed, false});
   }
@@ -146,7 +152,12 @@ std::optional<std::vector<ListedPlace>> load_listing(const fs::path& file, const
       const fs::path path = place.name.empty() ? source : source / place.name;
       const FileState state = file_state(path);
       if (state.changed != place.changed || state.changed > listed - kDoubt) return std::nullopt;
-      if (!fs::is_directory(path) && state.size != place.size) return std::nullopt;
+      const bool folder = fs::is_directory(path);
+      if (!folder && state.size != place.size) return std::nullopt;
+      for (const ListedMember& member : place.members) {
+        std::error_code nowhere;
+        if (folder && member.link && fs::exists(path / member.name, nowhere)) return std::nullopt;
+      }
     }
     return places;
   } catch (const UserError&) {

@@ -14,7 +14,7 @@ struct ListedMember {
   std::int64_t offset = 0;   ///< tar: of its data
   std::int64_t size = 0;     ///< bytes
   std::int64_t changed = 0;  ///< folder: time of its last change, as file_state gives it
-  bool link = false;         ///< tar: has no data of its own
+  bool link = false;         ///< tar: has no data of its own; folder: leads nowhere
 };
 
 /// A folder with its files (not those of its subfolders), or a tar.
@@ -36,7 +36,7 @@ std::filesystem::path listing_file(const std::filesystem::path& folder, const st
 
 /// A kept listing in which every folder and tar still has the time (tars: and the size) that it had; otherwise nothing,
 /// also if the file is missing or damaged. Places that changed within two seconds before they were listed are not
-/// believed: a later change could have left the same time.
+/// believed: a later change could have left the same time. Nor is a listing with a link that leads somewhere by now.
 std::optional<std::vector<ListedPlace>> load_listing(const std::filesystem::path& file,
                                                      const std::filesystem::path& source);
 
@@ -47,7 +47,8 @@ void save_listing(const std::filesystem::path& file, const std::vector<ListedPla
 /// Now, as file_state gives times.
 std::int64_t file_clock_now();
 
-/// Every folder under `source` (links are followed, hidden class folders left out), itself first, then sorted by name.
+/// Every folder under `source` (links are followed, hidden class folders left out), itself first, then sorted by name,
+/// with its files and the links that lead nowhere.
 /// Throws UserError (input).
 std::vector<ListedPlace> list_folders(const std::filesystem::path& source);
 

@@ -38,7 +38,12 @@ void RandomAccessFile::read(std::int64_t offset, std::span<std::byte> out) const
   while (!out.empty()) {
     const ssize_t got = ::pread(descriptor_, out.data(), out.size(), offset);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(ExitCode::input, "{}: cannot read at byte {} ({})", path_.string(), offset, std::strerror(errno));
+    if (got < 0) {
+      fail(ExitCode::input,
+           "{}: cannot read at byte {} ({}): the disk or the network failed, which says nothing of the content. Look "
+           "after it, then run the same command again",
+           path_.string(), offset, std::strerror(errno));
+    }
     if (got == 0) {
       fail(ExitCode::input, "{}: ends at byte {}, {} bytes too early; was it replaced or cut while in use?",
            path_.string(), offset, out.size());

@@ -67,11 +67,15 @@ class TarSet final : public SelectedImageSet {
     seal("tar", params);
   }
 
-  Image load(std::int64_t index) const override {
+  std::vector<std::byte> read(std::int64_t index) const override {
     const Entry& entry = entries_.at(static_cast<std::size_t>(index));
     const auto part = static_cast<std::size_t>(entry.part);
-    const std::shared_ptr<const RandomAccessFile> file = files_.open(part, states_[part]);
-    return decode_image(file->read(entry.offset, entry.size), file->path().string() + ": " + entry.id);
+    return files_.open(part, states_[part])->read(entry.offset, entry.size);
+  }
+
+  Image decode(std::int64_t index, std::span<const std::byte> bytes) const override {
+    const Entry& entry = entries_.at(static_cast<std::size_t>(index));
+    return decode_image(bytes, files_.path(static_cast<std::size_t>(entry.part)).string() + ": " + entry.id);
   }
 
  private:

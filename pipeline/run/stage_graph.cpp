@@ -53,7 +53,11 @@ std::optional<double> StageGraph::find(const StageNode& node, Context& context) 
     if (!comm.is_root()) return;
     std::string why;
     const ArtefactState state = store_.state(node.spec, &why);
-    if (state == ArtefactState::done) seconds = store_.manifest(node.spec).value("seconds", 0.0);
+    if (state == ArtefactState::done) {
+      const nlohmann::json manifest = store_.manifest(node.spec);
+      if (node.accept) node.accept(manifest.value("counts", nlohmann::json::object()), store_.folder(node.spec));
+      seconds = manifest.value("seconds", 0.0);
+    }
     if (state == ArtefactState::damaged) {
       context.log->warn("{}: {} is damaged ({}); the stage is run again", node.id, store_.folder(node.spec).string(),
                         why);

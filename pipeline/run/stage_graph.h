@@ -36,6 +36,9 @@ struct StageNode {
   std::vector<std::string> needs;  ///< ids of nodes whose artefacts it reads; they come earlier in the graph
   std::string plan;                ///< for --dry-run: what it reads and writes, bytes, memory
   std::function<nlohmann::json(Context&, const std::filesystem::path& folder)> run;
+  /// Optional. Asked on rank 0 about a finished artefact and what it counted: throws UserError if settings that are no
+  /// part of its address do not allow it any more.
+  std::function<void(const nlohmann::json& counts, const std::filesystem::path& folder)> accept = {};
 };
 
 struct StageOutcome {

@@ -11,8 +11,10 @@
 
 #include "comm/watched.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/float16.h"
 #include "core/hash.h"
+#include "core/json_text.h"
 #include "core/random.h"
 #include "model/device_tensors.h"
 #include "moe/device_model.h"
@@ -24,6 +26,7 @@
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
+using nlohmann::json;
 namespace {
 
 std::int64_t shard_count(std::int64_t images, const CollectParams& params) {
@@ -51,11 +54,17 @@ std::string difference_of(const store::ShardInfo& a, const store::ShardInfo& b) 
 
 using Bits = std::vector<std::uint16_t>;
 
+/// A picture that was left out.
+struct BadImage {
+  std::int64_t index;
+  std::string message;
+};
+
 /// What one micro-batch adds to a shard.
 struct Recorded {
   std::vector<store::ShardImage> images;
   std::vector<Bits> rows;  // [2 * layer + tap], empty where the tap is not recorded
-  std::vector<std::string> skipped;
+  std::vector<BadImage> skipped;
 };
 
 /// Values as float16.
@@ -73,7 +82,28 @@ Bits bits_of(const at::Tensor& half) {
   return bits;
 }
 
-/// One rank's shards, made in micro-batches that are decoded, computed and written at the same time.
+/// File names need not be UTF-8.
+std::string text_of(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+/// A message without the place of the set, which is no part of what determines an artefact.
+std::string reason_of(const std::string& message, const std::string& name) {
+  const std::size_t at = message.find(name + ": ");
+  return at == message.npos ? message : message.substr(at + name.size() + 2);
+}
+
+json to_json(const FlowTimes& times) {
+  return {{"decode", times.prepare},
+          {"forward", times.compute},
+          {"wait_for_reading", times.wait_read},
+          {"wait_for_writing", times.wait_write},
+          {"wait_for_each_other", times.wait_unit},
+          {"read", times.read},
+          {"write", times.write}};
+}
+
+/// One rank's shards, made in micro-batches that are read, decoded, computed and written at the same time.
 class Collector {
  public:
   Collector(const CollectParams& params, const CollectInputs& inputs, run::Context& context, const fs::path& folder)
@@ -82,18 +112,19 @@ class Collector {
         context_(context),
         network_(moe::make_network(inputs.model.description, moe::to_device(inputs.model.tensors, context.device),
                                    inputs.precision)),
+        folder_(folder),
         paths_(shard_paths(folder, inputs.images.size(), params)) {}
 
-  nlohmann::json run() {
+  json run() {
     context_.comm.together([&] { make_shards(); });
     context_.comm.all_reduce(std::span<std::int64_t>(counts_), comm::Reduction::sum);
-    model::check_skipped(skipped_messages_, counts_[skipped], inputs_.images.size(), inputs_.max_bad_share);
+    gather_bad_images();
+    for (double* seconds : {&times_.prepare, &times_.compute, &times_.wait_read, &times_.wait_write, &times_.wait_unit,
+                            &times_.read, &times_.write})
+      *seconds = context_.comm.all_reduce_value(*seconds, comm::Reduction::sum);
     MOEX_ASSERT(counts_[images] + counts_[skipped] == inputs_.images.size(), "images lost between ranks");
-    return {{"images", counts_[images]},
-            {"skipped", counts_[skipped]},
-            {"rows", counts_[rows]},
-            {"shards", paths_.size()},
-            {"shards_found", counts_[found]}};
+    return {{"images", counts_[images]}, {"skipped", counts_[skipped]},    {"rows", counts_[rows]},
+            {"shards", paths_.size()},   {"shards_found", counts_[found]}, {"thread_seconds", to_json(times_)}};
   }
 
  private:
@@ -120,9 +151,10 @@ class Collector {
                            "images of this rank");
     const auto start = std::chrono::steady_clock::now();
     FlowLimits limits;
-    limits.window =
-        micro_batches_underway(params_, inputs_.model.description, inputs_.micro_batch, context_.workers.size());
+    limits.window = micro_batches_underway(params_, inputs_.model.description, inputs_.micro_batch,
+                                           inputs_.images.mean_stored_bytes(), context_.workers.size());
     limits.preparers = static_cast<int>(params_.decode_threads);
+    limits.readers = params_.read_threads > 0 ? static_cast<int>(params_.read_threads) : context_.workers.size();
     Flow* running = nullptr;
     FlowWork work;
     work.units = static_cast<std::int64_t>(units_.size());
@@ -132,7 +164,8 @@ class Collector {
                                                             unit(u).first, unit(u).count, inputs_.bad_images);
       return unit(u).count;
     };
-    work.prepare = [this](std::int64_t u, std::int64_t image) { unit(u).loader->load(image); };
+    work.read = [this](std::int64_t u, std::int64_t image) { unit(u).loader->read(image); };
+    work.prepare = [this](std::int64_t u, std::int64_t image) { unit(u).loader->decode(image); };
     work.compute = [&, this](std::int64_t u) {
       unit(u).recorded = record(unit(u).loader->finish());
       unit(u).loader.reset();
@@ -143,6 +176,7 @@ class Collector {
     running = &flow;
     const std::int64_t written = flow.run(context_.workers);
     writer_.reset();
+    times_ = flow.times();
     if (written < static_cast<std::int64_t>(units_.size())) {
       fail(ExitCode::resume,
            "collect was asked to stop; finished shards are kept. Run the same command again to go on");
@@ -150,9 +184,33 @@ class Collector {
     if (context_.comm.is_root() && missing_images > 0) {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       context_.log->info("collect: {} images of this rank in {}, {:.1f} a second; {}", missing_images,
-                         run::duration_text(seconds), static_cast<double>(missing_images) / seconds,
-                         flow_text(flow.times()));
+                         run::duration_text(seconds), static_cast<double>(missing_images) / seconds, flow_text(times_));
     }
+  }
+
+  /// Collective. Names every picture that was left out in a file, then sees whether they are too many.
+  void gather_bad_images() {
+    if (counts_[skipped] == 0) return;
+    json mine = json::array();
+    for (const BadImage& bad : bad_images_) mine.push_back({bad.index, bad.message});
+    const std::vector<std::string> all = context_.comm.all_gather_text(text_of(mine));
+    std::vector<BadImage> bad;
+    for (const std::string& text : all) {
+      for (const json& entry : json::parse(text)) bad.push_back({entry[0], entry[1]});
+    }
+    std::sort(bad.begin(), bad.end(), [](const BadImage& a, const BadImage& b) { return a.index < b.index; });
+    std::vector<std::string> messages;
+    json named = json::array();
+    for (const BadImage& b : bad) {
+      messages.push_back(b.message);
+      const std::string& name = inputs_.images.id(b.index);
+      named.push_back({{"index", b.index}, {"name", name}, {"why", reason_of(b.message, name)}});
+    }
+    const fs::path list = folder_ / kBadImagesFile;
+    context_.comm.together([&] {
+      if (context_.comm.is_root()) write_file_atomically(list, text_of({{"images", std::move(named)}}) + "\n");
+    });
+    model::check_skipped(messages, counts_[skipped], inputs_.images.size(), inputs_.max_bad_share, list);
   }
 
   Unit& unit(std::int64_t u) { return units_[static_cast<std::size_t>(u)]; }
@@ -200,6 +258,7 @@ class Collector {
       ++counts_[found];
       counts_[images] += recorded;
       counts_[skipped] += reader.info().image_count - recorded;
+      note_bad_images_of(reader);
       counts_[rows] += reader.rows();
       return true;
     } catch (const UserError& error) {
@@ -208,10 +267,33 @@ class Collector {
     }
   }
 
+  /// Those that a finished shard lacks: why, they say once more.
+  void note_bad_images_of(const store::ShardReader& reader) {
+    std::int64_t next = reader.info().first_image;
+    const auto note_until = [&](std::int64_t end) {
+      for (; next < end; ++next) {
+        std::string why = inputs_.images.id(next) + ": could not be decoded when its shard was recorded";
+        try {
+          model::BatchLoader loader(inputs_.images, inputs_.model.description.preprocess, next, 1, inputs_.bad_images);
+          loader.read(0);
+          loader.decode(0);
+          for (std::string& message : loader.finish().skipped) why = std::move(message);
+        } catch (const UserError& error) {
+          context_.log->warn("{}", error.what());
+        }
+        bad_images_.push_back({next, std::move(why)});
+      }
+      ++next;
+    };
+    for (const store::ShardImage& image : reader.images()) note_until(image.index);
+    note_until(reader.info().first_image + reader.info().image_count);
+  }
+
   Recorded record(model::InputBatch batch) const {
     const at::NoGradGuard no_grad;
     Recorded recorded;
-    recorded.skipped = std::move(batch.skipped);
+    for (std::size_t i = 0; i < batch.skipped.size(); ++i)
+      recorded.skipped.push_back({batch.skipped_index[i], std::move(batch.skipped[i])});
     if (batch.index.empty()) return recorded;
     std::vector<std::int64_t> chosen;  // rows of the flattened [images, tokens]
     for (std::size_t i = 0; i < batch.index.size(); ++i) {
@@ -257,9 +339,9 @@ class Collector {
     counts_[images] += static_cast<std::int64_t>(part.images.size());
     counts_[skipped] += static_cast<std::int64_t>(part.skipped.size());
     for (const store::ShardImage& image : part.images) counts_[rows] += static_cast<std::int64_t>(image.tokens.size());
-    for (std::string& message : part.skipped) {
-      context_.log->warn("left out: {}", message);
-      skipped_messages_.push_back(std::move(message));
+    for (BadImage& bad : part.skipped) {
+      context_.log->warn("left out: {}", bad.message);
+      bad_images_.push_back(std::move(bad));
     }
   }
 
@@ -267,11 +349,13 @@ class Collector {
   const CollectInputs& inputs_;
   run::Context& context_;
   std::unique_ptr<model::Network> network_;
+  fs::path folder_;
   std::vector<fs::path> paths_;
   std::vector<Unit> units_;
   std::unique_ptr<store::ShardWriter> writer_;  ///< of the shard that is being written
   std::vector<std::int64_t> counts_ = std::vector<std::int64_t>(Count::count, 0);
-  std::vector<std::string> skipped_messages_;
+  std::vector<BadImage> bad_images_;
+  FlowTimes times_;
 };
 
 }  // namespace
@@ -299,6 +383,12 @@ void describe(config::Section section, CollectParams& p) {
        {"deflate", store::Compression::deflate, "HDF5's shuffle and zlib, read by h5py as it is"}},
       "How shards are stored");
   section.add("seed", &p.seed, "Seed of the choice of tokens");
+  section
+      .add("read_threads", &p.read_threads,
+           "Threads of a rank that read pictures' files ahead of those that decode, besides the others: more of them "
+           "help where a file system answers late; 0: as many as the rank has threads")
+      .at_least(0)
+      .runtime_only();
   section
       .add("decode_threads", &p.decode_threads,
            "Threads of a rank that decode, while the others compute; 0: each does what is needed most")
@@ -354,8 +444,25 @@ void check_shards(std::span<const fs::path> paths, const std::string& model_hash
   }
 }
 
-nlohmann::json collect(const CollectParams& params, const CollectInputs& inputs, run::Context& context,
-                       const fs::path& folder) {
+void check_bad_share(const json& counts, double max_bad_share, const fs::path& folder) {
+  const auto images = counts.value("images", std::int64_t{0}), skipped = counts.value("skipped", std::int64_t{0});
+  if (skipped == 0) return;
+  const fs::path list = folder / kBadImagesFile;
+  std::vector<std::string> messages;
+  if (fs::exists(list)) {  // an artefact of an earlier version has none
+    try {
+      const json named = parse_json(read_text_file(list));
+      for (const json& image : named.at("images"))
+        messages.push_back(image.value("name", std::string()) + ": " + image.value("why", std::string()));
+    } catch (const json::exception& error) {
+      fail(ExitCode::input, "{}: is not a list of pictures that were left out ({}): remove it", list.string(),
+           error.what());
+    }
+  }
+  model::check_skipped(messages, skipped, images + skipped, max_bad_share, messages.empty() ? fs::path() : list);
+}
+
+json collect(const CollectParams& params, const CollectInputs& inputs, run::Context& context, const fs::path& folder) {
   return Collector(params, inputs, context, folder).run();
 }
 

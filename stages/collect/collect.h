@@ -29,6 +29,7 @@ struct CollectParams {
   std::int64_t images_per_shard = 256;
   store::Compression compression = store::Compression::none;
   std::uint64_t seed = 1;
+  std::int64_t read_threads = 0;    ///< of a rank, besides its others; 0: as many as it has threads
   std::int64_t decode_threads = 0;  ///< of a rank; 0: whatever is needed
   double memory_gb = 1.0;           ///< for micro-batches underway, of a rank
 };
@@ -60,9 +61,16 @@ std::vector<std::filesystem::path> shard_paths(const std::filesystem::path& fold
 void check_shards(std::span<const std::filesystem::path> paths, const std::string& model_hash,
                   const data::ImageSet& images, const CollectParams& params);
 
+/// The file of a collect artefact that names every picture left out; there if there are any.
+inline constexpr const char* kBadImagesFile = "bad_images.json";
+
+/// Throws UserError (input), as collect does, if more pictures were left out than max_bad_share allows now. `counts`
+/// are those of the finished artefact in `folder`.
+void check_bad_share(const nlohmann::json& counts, double max_bad_share, const std::filesystem::path& folder);
+
 /// Collective. Shards are dealt over the ranks; finished ones that are found in `folder` are checked and kept. On each
-/// rank, decoding, the forward pass and writing run at the same time (flow.h). The shards' bytes do not depend on the
-/// number of ranks or threads. Returns counts {images, skipped, rows, shards, shards_found}.
+/// rank, reading, decoding, the forward pass and writing run at the same time (flow.h). The shards' bytes do not depend
+/// on the number of ranks or threads. Returns counts {images, skipped, rows, shards, shards_found, thread_seconds}.
 nlohmann::json collect(const CollectParams& params, const CollectInputs& inputs, run::Context& context,
                        const std::filesystem::path& folder);
 

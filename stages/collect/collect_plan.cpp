@@ -16,26 +16,26 @@ double tokens_of_image(const CollectParams& params, const model::VitParams& vit)
   return static_cast<double>(choose_tokens(params, vit, "").size());
 }
 
-/// Weights of the encoder, the embedding and the head; biases and norms are left out.
-double parameters(const model::VitParams& vit) {
-  const auto d = static_cast<double>(vit.width), hidden = static_cast<double>(vit.hidden);
-  const auto patch = static_cast<double>(vit.channels * vit.patch_size * vit.patch_size);
-  return static_cast<double>(vit.depth) * (4 * d * d + 2 * d * hidden) +
-         d * (patch + static_cast<double>(vit.tokens() + vit.classes));
-}
-
 }  // namespace
 
-double micro_batch_bytes(const CollectParams& params, const model::ModelDescription& model, std::int64_t micro_batch) {
+double weight_bytes(const model::VitParams& vit) {
+  const auto d = static_cast<double>(vit.width), hidden = static_cast<double>(vit.hidden);
+  const auto patch = static_cast<double>(vit.channels * vit.patch_size * vit.patch_size);
+  return 4 * (static_cast<double>(vit.depth) * (4 * d * d + 2 * d * hidden) +
+              d * (patch + static_cast<double>(vit.tokens() + vit.classes)));
+}
+
+double micro_batch_bytes(const CollectParams& params, const model::ModelDescription& model, std::int64_t micro_batch,
+                         double image_bytes) {
   const model::VitParams& vit = model.vit;
   const auto pixels = static_cast<double>(vit.channels * vit.image_size * vit.image_size);
   const double rows = tokens_of_image(params, vit) * static_cast<double>(vit.depth) * recorded_width(params, vit);
-  return static_cast<double>(micro_batch) * (pixels * 4 + rows * 2);
+  return static_cast<double>(micro_batch) * (image_bytes + pixels * 4 + rows * 2);
 }
 
 std::int64_t micro_batches_underway(const CollectParams& params, const model::ModelDescription& model,
-                                    std::int64_t micro_batch, int threads) {
-  const double fit = params.memory_gb * 1e9 / micro_batch_bytes(params, model, micro_batch);
+                                    std::int64_t micro_batch, double image_bytes, int threads) {
+  const double fit = params.memory_gb * 1e9 / micro_batch_bytes(params, model, micro_batch, image_bytes);
   return static_cast<std::int64_t>(std::clamp(fit, threads + 1.0, 4.0 * threads + 1));
 }
 
@@ -51,9 +51,10 @@ CollectPlan plan_collect(const CollectParams& params, const model::ModelDescript
   const std::int64_t rank_shards = (plan.files + scale.ranks - 1) / scale.ranks;
   plan.rank_images = std::min(rank_shards * params.images_per_shard, scale.images);
   if (scale.rank_rate) plan.seconds = static_cast<double>(plan.rank_images) / *scale.rank_rate;
-  plan.weights = 2 * 4 * parameters(vit);
-  plan.underway = static_cast<double>(micro_batches_underway(params, model, micro_batch, scale.threads)) *
-                  micro_batch_bytes(params, model, micro_batch);
+  plan.weights = 2 * weight_bytes(vit);
+  plan.underway =
+      static_cast<double>(micro_batches_underway(params, model, micro_batch, scale.image_bytes, scale.threads)) *
+      micro_batch_bytes(params, model, micro_batch, scale.image_bytes);
   // At the widest point of a block: x, its norm, q, k and v, the mix, the hidden values, the sum.
   plan.activations = static_cast<double>(scale.threads * micro_batch * vit.tokens()) * 4 *
                      static_cast<double>(8 * vit.width + 2 * vit.hidden);

@@ -15,6 +15,7 @@ struct CollectScale {
   std::int64_t images = 0;
   int ranks = 1, threads = 1;                      ///< threads of a rank
   std::optional<double> rank_rate = std::nullopt;  ///< images a second of ONE rank, measured
+  double image_bytes = 0;                          ///< of a picture's file, on average
 };
 
 struct CollectPlan {
@@ -25,7 +26,7 @@ struct CollectPlan {
   std::optional<double> seconds;  ///< of the busiest rank, model loading left out; needs a rate
   // Memory of a rank.
   double weights = 0;      ///< and their copy laid out for our products
-  double underway = 0;     ///< micro-batches between decoder and shard, at most
+  double underway = 0;     ///< micro-batches between file and shard, at most
   double activations = 0;  ///< of a forward pass on each thread: an estimate
   double buffers = 0;      ///< chunks that fill up before they are written
   double memory() const { return weights + underway + activations + buffers; }
@@ -34,12 +35,16 @@ struct CollectPlan {
 CollectPlan plan_collect(const CollectParams& params, const model::ModelDescription& model, std::int64_t micro_batch,
                          const CollectScale& scale);
 
-/// Bytes of one micro-batch's decoded images and recorded rows.
-double micro_batch_bytes(const CollectParams& params, const model::ModelDescription& model, std::int64_t micro_batch);
+/// Bytes of the float32 weights of the encoder, the embedding and the head; biases and norms are left out.
+double weight_bytes(const model::VitParams& vit);
+
+/// Bytes of one micro-batch's files (of image_bytes each, on average), decoded images and recorded rows.
+double micro_batch_bytes(const CollectParams& params, const model::ModelDescription& model, std::int64_t micro_batch,
+                         double image_bytes);
 
 /// How many micro-batches a rank has underway at most: what collect.memory_gb allows, but more than threads and no more
 /// than four for each.
 std::int64_t micro_batches_underway(const CollectParams& params, const model::ModelDescription& model,
-                                    std::int64_t micro_batch, int threads);
+                                    std::int64_t micro_batch, double image_bytes, int threads);
 
 }  // namespace moextract::stages

@@ -1,6 +1,7 @@
 // Reading, computing and writing at the same time: units of work that pass three stages, with bounded memory.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -14,37 +15,47 @@
 
 namespace moextract::stages {
 
-/// What is done with units 0 .. units-1. A unit is prepared in pieces (its images), then computed as a whole, both by
-/// any thread, then written: by one thread, in ascending order.
+/// What is done with units 0 .. units-1. A unit consists of pieces (its images); each is read, by threads that do
+/// nothing else and run ahead, then prepared. Then the unit is computed as a whole; both by any thread of the team.
+/// Then it is written: by one thread, in ascending order.
 struct FlowWork {
   std::int64_t units = 0;
-  std::function<std::int64_t(std::int64_t unit)> pieces;  ///< of a unit, at least one
-  std::function<bool(std::int64_t unit)> may_begin;  ///< asked once a unit, in ascending order; false ends the flow
+  /// Of a unit, at least one. Asked in ascending order, before the unit is read.
+  std::function<std::int64_t(std::int64_t unit)> pieces;
+  /// Asked once a unit, in ascending order, before the unit is prepared; false ends the flow.
+  std::function<bool(std::int64_t unit)> may_begin;
+  std::function<void(std::int64_t unit, std::int64_t piece)> read;
   std::function<void(std::int64_t unit, std::int64_t piece)> prepare;
   std::function<void(std::int64_t unit)> compute;
   std::function<void(std::int64_t unit)> write;
 };
 
 struct FlowLimits {
-  std::int64_t window = 4;  ///< units underway at most: begun and not yet written
+  std::int64_t window = 4;  ///< units underway at most: reading has begun and they are not yet written
   int preparers = 0;        ///< threads that prepare; the others compute. 0: each does what is needed most
+  int readers = 1;          ///< threads that read, besides those of the team; at least one
 };
 
-/// Where the time of the threads went, in seconds, summed over the threads.
+/// Where the time went, in seconds, summed over threads.
 struct FlowTimes {
+  // Of the team.
   double prepare = 0, compute = 0;
-  double wait_unit = 0;   ///< for a unit to prepare or to compute
+  double wait_read = 0;   ///< for pieces to be read
   double wait_write = 0;  ///< because all units underway wait for the writer
-  double write = 0;       ///< of the writer, a thread of its own
+  double wait_unit = 0;   ///< for another thread of the team
+  // Of threads of their own.
+  double read = 0, write = 0;
 };
-/// "decode 31 %, forward 66 %, waiting for the disk 0 %": shares of the threads' time. Empty before there is any.
+/// "decode 31 %, forward 60 %, waiting for reading 8 %, for writing 0 %": shares of the team's time. Empty before there
+/// is any.
 std::string flow_text(const FlowTimes& times);
 
 /// Runs the work on all threads of a team. Blocks; not collective.
 ///
-/// With `preparers` 0 a thread computes the oldest unit that is ready, else prepares the next piece: no core idles
-/// while there is work of any kind, whatever the two cost. Otherwise a fixed number of threads prepares, as where
-/// computing is left to a device; when nothing is left to prepare, they compute.
+/// Reading fills the window and waits there. With `preparers` 0 a thread computes the oldest unit that is ready, else
+/// prepares the oldest piece that was read: no core idles while there is work of any kind, whatever the two cost.
+/// Otherwise a fixed number of threads prepares, as where computing is left to a device; when all was read, they
+/// compute, too.
 class Flow {
  public:
   Flow(FlowWork work, const FlowLimits& limits, int threads);
@@ -57,32 +68,45 @@ class Flow {
 
  private:
   using Clock = std::chrono::steady_clock;
+  enum class Piece : std::uint8_t { unread, reading, read, preparing, prepared };
   enum class State { preparing, ready, computing, done };
   struct Slot {
     State state = State::preparing;
-    std::int64_t begun = 0, prepared = 0, pieces = 0;
+    std::vector<Piece> pieces;  ///< empty: reading has not begun
+    std::int64_t begun = 0;     ///< pieces whose reading has begun
+    std::int64_t prepared = 0;  ///< pieces
   };
   struct Task {
-    enum class Kind { prepare, compute, none } kind = Kind::none;
+    enum class Kind { read, prepare, compute, none } kind = Kind::none;
     std::int64_t unit = 0, piece = 0;
   };
 
   Slot& slot(std::int64_t unit) { return slots_[static_cast<std::size_t>(unit % limits_.window)]; }
-  bool finished() const { return written_ >= end_; }
+  /// The unit after the last one of which a piece may have been read.
+  std::int64_t begun() const { return std::min({next_ + 1, written_ + limits_.window, work_.units}); }
+  bool finished();
+  bool may_prepare(std::int64_t unit, std::int64_t piece) const;
+  Task next_read();
   Task next_task(bool prepares, bool computes);
+  bool begin_until(std::int64_t unit);
+  bool waits_for_reading(bool prepares);
+  void read_loop();
   void work_loop(int worker);
   void write_loop();
+  void end_at(std::int64_t unit);
   void fail_at(std::int64_t unit, std::int64_t step);
 
   const FlowWork work_;
   const FlowLimits limits_;
-  const int preparers_;
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_;  ///< for the team and the writer
+  std::condition_variable room_;     ///< for readers
   std::vector<Slot> slots_;
-  std::int64_t next_ = 0;     ///< the unit that is prepared, or would be begun next
+  std::int64_t next_ = 0;     ///< the unit that is read, or would be next
+  std::int64_t allowed_ = 0;  ///< units before this one may begin
   std::int64_t written_ = 0;  ///< units that were written
   std::int64_t end_;          ///< units from here on are not finished
+  std::int64_t stop_;         ///< the unit that may not begin
   std::exception_ptr error_;
   std::int64_t error_unit_, error_step_ = 0;
   FlowTimes times_;

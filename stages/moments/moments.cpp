@@ -24,12 +24,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 namespace {
 
-fs::path layer_path(const fs::path& folder, std::int64_t layer) {
-  return folder / fmt::format("layer-{:03}.safetensors", layer);
-}
-
-constexpr const char* kIdentityKey = "moextract.moments";
-
 moe::Extent extent_of(Products products) {
   return products == Products::diagonal ? moe::Extent::diagonal : moe::Extent::full;
 }
@@ -141,7 +135,7 @@ class Pass {
       if (!directions.empty()) tensors.emplace("gradient_directions", at::stack(directions));
       const json said{{"model", inputs_.identity},
                       {"tap", load_layer_clusters(inputs_.clusters, layers_[i]).summary.value("tap", std::string())}};
-      model::save_weights(layer_path(folder, layers_[i]), tensors, {{kIdentityKey, said.dump()}},
+      model::save_weights(layer_moments_path(folder, layers_[i]), tensors, {{kMomentsIdentityKey, said.dump()}},
                           /*checksum=*/true);
     }
   }
@@ -248,59 +242,8 @@ double moment_bytes(const MomentsParams& params, std::int64_t k, std::int64_t hi
   return static_cast<double>(k + 1) * bytes;
 }
 
-LayerMoments load_layer_moments(const fs::path& folder, std::int64_t layer) {
-  const fs::path path = layer_path(folder, layer);
-  const model::WeightsFile file = model::load_weights(path, /*keep_double=*/true);
-  const auto get = [&](const char* name) {
-    const auto found = file.tensors.find(name);
-    if (found == file.tensors.end())
-      fail(ExitCode::input, "{}: is not a file of the moments stage: run it again", path.string());
-    return found->second;
-  };
-  LayerMoments moments;
-  static_cast<void>(get("router.weight"));
-  moments.router = moe::get_router("", file.tensors);
-  const at::Tensor facts = get("router.facts").to(at::kDouble);
-  moments.router.temperature = facts[0].item<double>();
-  moments.agreement = facts[1].item<double>();
-  moments.mean_gradient = get("mean_gradient").item<double>();
-  const bool full = file.tensors.contains("covariance");
-  const at::Tensor count = get("count"), weight = get("weight"), mean = get("mean"),
-                   spread = get(full ? "covariance" : "variance");
-  const std::int64_t experts = count.numel(), k = moments.k();
-  moments.prefix_apart = experts == k + 1;
-  if ((experts != k && experts != k + 1) || spread.dim() != (full ? 3 : 2) || spread.size(0) != experts ||
-      mean.dim() != 2 || mean.size(0) != experts || spread.size(1) != mean.size(1)) {
-    fail(ExitCode::input, "{}: its tensors do not fit together: run the moments stage again", path.string());
-  }
-  for (std::int64_t e = 0; e < experts; ++e) {
-    moe::SecondMoments m;
-    m.count = count[e].item<std::int64_t>();
-    m.weight = weight[e].item<double>();
-    m.mean = mean[e].to(at::kDouble);
-    if (full) m.covariance = spread[e].to(at::kDouble);
-    m.variance = full ? m.covariance.diagonal().clamp_min(0) : spread[e].to(at::kDouble);
-    moments.experts.push_back(std::move(m));
-  }
-  // Shares of all tokens of the layer: routed ones as they were dealt (to several experts, perhaps), and the prefix.
-  const double routed = static_cast<double>(get("routed_tokens").item<std::int64_t>());
-  const double prefix = moments.prefix_apart ? static_cast<double>(moments.experts.back().count) : 0.0;
-  for (const moe::SecondMoments& m : moments.experts)
-    moments.token_share.push_back(routed + prefix > 0 ? static_cast<double>(m.count) / (routed + prefix) : 0.0);
-  if (const auto said = file.metadata.find(kIdentityKey); said != file.metadata.end()) {
-    const json facts_said = json::parse(said->second, nullptr, false);
-    if (facts_said.is_object()) {
-      moments.identity = facts_said.value("model", std::string());
-      moments.tap = facts_said.value("tap", std::string());
-    }
-  }
-  if (const auto found = file.tensors.find("gradient_directions"); found != file.tensors.end()) {
-    moments.directions = found->second.to(at::kDouble);
-    if (moments.directions.dim() != 3 || moments.directions.size(0) != count.numel()) {
-      fail(ExitCode::input, "{}: its tensors do not fit together: run the moments stage again", path.string());
-    }
-  }
-  return moments;
+bool has_moments(const model::VitParams& vit, std::int64_t layer) {
+  return vit.mlp_tokens(layer) != vit.prefix_tokens();
 }
 
 json gather_moments(const MomentsParams& params, const MomentsInputs& inputs, run::Context& context,
@@ -312,8 +255,8 @@ json gather_moments(const MomentsParams& params, const MomentsInputs& inputs, ru
   std::int64_t found = 0;
   context.comm.together([&] {
     for (std::int64_t layer = 0; context.comm.is_root() && layer < vit.depth; ++layer) {
-      if (network->mlp_tokens(layer) == vit.prefix_tokens()) continue;
-      if (store::is_whole_safetensors(layer_path(folder, layer))) {
+      if (!has_moments(vit, layer)) continue;
+      if (store::is_whole_safetensors(layer_moments_path(folder, layer))) {
         ++found;
       } else {
         missing.push_back(layer);

@@ -14,8 +14,8 @@
 #include "model/input_batch.h"
 #include "moe/model_file.h"
 #include "moe/router_fit.h"
-#include "moe/second_moments.h"
 #include "run/stage_graph.h"
+#include "stages/moments/layer_moments.h"
 
 namespace moextract::stages {
 
@@ -47,27 +47,12 @@ struct MomentsInputs {
   double max_bad_share = 0.0;
 };
 
-/// Statistics of one layer, streamed or recorded.
-struct LayerMoments {
-  moe::RouterWeights router;
-  std::vector<moe::SecondMoments>
-      experts;  ///< k routed experts, then the prefix tokens (class token) if they are apart
-  bool prefix_apart = false;
-  std::vector<double> token_share;  ///< [experts] share of the layer's tokens that each gets; of the prefix tokens too
-  double agreement = -1;            ///< of router and clusters, negative: unknown
-  at::Tensor directions;            ///< [experts, d, d] double: second moments of the gradients' directions, of each
-                                    ///< expert's tokens, trace 1; undefined without importance
-  double mean_gradient = 0;         ///< mean over patch tokens of |d log p(y) / d y_l|^2; 0 without importance
-  std::string identity, tap;        ///< of the model, and of what was clustered; empty: not said
-
-  std::int64_t k() const { return router.experts(); }
-};
-/// Throws UserError (input) if the file is damaged.
-LayerMoments load_layer_moments(const std::filesystem::path& folder, std::int64_t layer);
-
 /// Bytes of the sums of one layer of k experts and the prefix tokens: of `hidden` values, and of gradients (and inputs)
 /// of `width`.
 double moment_bytes(const MomentsParams& params, std::int64_t k, std::int64_t hidden, std::int64_t width);
+
+/// Whether a layer has statistics: not if its MLP sees prefix tokens alone.
+bool has_moments(const model::VitParams& vit, std::int64_t layer);
 
 /// Collective. Micro-batches are dealt over the ranks; sums are integers, so the files' bytes do not depend on ranks or
 /// threads. Layers go in groups that fit into memory_gb, one pass over the images each. Finished layers that are found

@@ -213,6 +213,11 @@ case $case_name in
     says "collect, 1281167 images on 64 ranks of 1 thread:"
     says "writes +[0-9.]+ GB in 20019 files of .* 7687002 rows"
     says "time +3 min 20 s: the busiest rank has 20032 images, at 100.0 a second \(--rate\)"
+    never_says "^moments, "
+    expect 0 "$program" moments "$here/fault-fitted.yaml" --dry-run --images 1281167 --ranks 64 --moments-rate 100
+    says "moments, 1281167 images on 64 ranks of 1 thread:"
+    says "reads +all images once for [0-9]+ layers; the busiest rank has 20020"
+    says "time +3 min 20 s at 100.0 images a second \(--moments-rate\)"
     expect 0 "$program" collect "$config" --dry-run
     says "time +unknown"
     expect 2 "$program" collect "$config" --rate 100
@@ -230,9 +235,11 @@ case $case_name in
     : >"$work/set/bee/empty.png"
     head -c 200 "$golden/colour_420.jpg" >"$work/set/bee/cut.jpg"
     echo text >"$work/set/bee/notes.txt"
+    ln -s gone.png "$work/set/bee/late.png"
     pictures=(--set data.calibration.source="$work/set" --set data.calibration.count=0)
     expect 4 "$program" images "$config" "${pictures[@]}" --set data.train.source= --set data.validation.source=
     says "1 files are no pictures by their names and are left out: bee/notes.txt"
+    says "1 files are links that lead nowhere and are left out: bee/late.png"
     says "1 files are empty and cannot be decoded: bee/empty.png"
     says "2 of 6 pictures cannot be decoded"
     says "bee/cut.jpg: damaged JPEG"

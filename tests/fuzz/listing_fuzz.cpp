@@ -6,7 +6,7 @@
 using namespace moextract;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  std::string text = "moextract-listing 1\n";
+  std::string text = "moextract-listing 2\n";
   text.append(reinterpret_cast<const char*>(data), size);
   text += hash_text(text);
   const fuzz::InputFile input({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});

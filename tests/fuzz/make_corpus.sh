@@ -3,7 +3,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 out=$1
-mkdir -p "$out"/{safetensors,shard,tar,idx,csv,listing,image,config,sweep,records,description}
+mkdir -p "$out"/{safetensors,shard,tar,idx,csv,listing,image,config,sweep,records,description,experts,moments}
 
 # A header of two tensors and of metadata, padded to 8; then their bytes.
 header='{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"b":{"dtype":"I64","shape":[],"data_offsets":[8,16]}}'
@@ -105,6 +105,12 @@ JSON
 printf '{"format":"moextract-run","format_version":1,"settings":{"cluster":{"k":4}},"stages":{"collect":"collect-0123456789abcdef"}}' > "$out/records/run"
 printf '{"host":"localhost","pid":1,"started":5,"pid_space":7,"job":"","token":"t"}' > "$out/records/lock"
 cp "$root/tests/pipeline/report/example_results.json" "$out/records/results"
+
+# Their bytes choose among good files and changes to them.
+for target in experts moments; do
+  printf '' > "$out/$target/unchanged"
+  for first in 1 2 3 4; do head -c 120 "$root/scripts/build.sh" | sed "s/^/$first/" > "$out/$target/changes$first"; done
+done
 
 cat > "$out/description/vit" << 'JSON'
 {"name":"vit","architecture":"vit","vit":{"image_size":28,"patch_size":4,"channels":1,"width":64,"depth":2,"heads":2,"hidden":128,

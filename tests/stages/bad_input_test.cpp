@@ -7,13 +7,16 @@
 
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "comm/backends.h"
+#include "core/file.h"
 #include "model/vit.h"
 #include "run/log.h"
 #include "run/run_folder.h"
 #include "stages/assemble/fit_experts.h"
 #include "stages/assemble/unmet_target.h"
+#include "stages/collect/collect.h"
 #include "tests/stages/small_run.h"
 
 namespace moextract::stages::test {
@@ -331,6 +334,62 @@ TEST(BadInput, TruncatedImagesStopOrAreSkippedAndCounted) {
   run_stages(config, 2, 1, {"collect"});
   EXPECT_EQ(Pipeline(config).graph().manifest("collect")["counts"]["skipped"], 1);
   EXPECT_EQ(Pipeline(config).graph().manifest("collect")["counts"]["images"], 5);
+  // Each of them is named in a file, also if the shards were found.
+  const std::filesystem::path folder = Pipeline(config).graph().folder("collect");
+  const auto before = content(folder);
+  const nlohmann::json named = read_json(folder / kBadImagesFile).at("images");
+  ASSERT_EQ(named.size(), 1u);
+  EXPECT_EQ(named[0].at("name"), "a/3.jpg");
+  EXPECT_EQ(named[0].at("index"), 1);  // after a/1.jpg
+  const std::string why = named[0].at("why");
+  EXPECT_NE(why.find("damaged JPEG"), std::string::npos) << why;
+  EXPECT_EQ(why.find(small.folder().string()), std::string::npos) << "the place of the set determines nothing: " << why;
+  for (const char* gone : {"DONE", "manifest.json", kBadImagesFile}) std::filesystem::remove(folder / gone);
+  run_stages(config, 1, 1, {"collect"});
+  EXPECT_EQ(content(folder), before);
+  EXPECT_EQ(Pipeline(config).graph().manifest("collect")["counts"]["shards_found"], 1);
+  // A finished artefact is asked again whether it may be used, by all that read it.
+  settings.back() = "data.max_bad_share=0.1";
+  for (const char* stage : {"collect", "cluster"}) {
+    expect_error(ExitCode::input,
+                 {"1 of 6", "data.max_bad_share allows (0.1)", "3.jpg", "all are named in", kBadImagesFile},
+                 [&] { run_stages(small.config(settings), 2, 1, {stage}); });
+  }
+  EXPECT_EQ(Pipeline(config).graph().state("collect"), run::ArtefactState::done);
+  std::filesystem::remove(folder / kBadImagesFile);
+  check_bad_share({{"images", 5}, {"skipped", 1}}, 0.2, folder);
+  expect_error(ExitCode::input, {"1 of 6", "see the warnings above"}, [&] {
+    check_bad_share({{"images", 5}, {"skipped", 1}}, 0.1, folder);
+  });
+}
+
+TEST(BadInput, EveryBadPictureIsNamedWhateverRankMetIt) {
+  const SmallRun small;
+  std::string table = "file,label\n";
+  const std::string good =
+      read_text_file(std::filesystem::path(MOEXTRACT_SOURCE_DIR) / "tests/golden/images/grey_1bit.png");
+  for (int i = 0; i < 40; ++i) {
+    const std::string name = fmt::format("{:02}.png", i);
+    small.write(name, i % 3 == 1 ? "no picture" : good);
+    table += fmt::format("{},{}\n", name, i % 4);
+  }
+  small.write("set.csv", table);
+  std::map<std::string, std::string> first;
+  for (const int ranks : {1, 2, 4}) {
+    const RunConfig config = small.config(
+        {"data.calibration.source=" + small.file("set.csv").string(), "model.resize=8", "model.resize_mode=squash",
+         "data.on_bad_image=skip", "data.max_bad_share=0.5", "collect.images_per_shard=8"},
+        "store" + std::to_string(ranks));
+    const std::filesystem::path folder = run_stages(config, ranks, 2, {"collect"}).at("collect");
+    const nlohmann::json named = read_json(folder / kBadImagesFile).at("images");
+    ASSERT_EQ(named.size(), 13u);
+    for (std::size_t i = 0; i < named.size(); ++i) {
+      EXPECT_EQ(named[i].at("index"), 3 * i + 1);
+      EXPECT_EQ(named[i].at("name"), fmt::format("{:02}.png", 3 * i + 1));
+    }
+    if (ranks == 1) first = content(folder);
+    EXPECT_EQ(content(folder), first);
+  }
 }
 
 TEST(BadInput, AFolderOfAnotherConfigurationIsLeftAlone) {

@@ -1,15 +1,21 @@
 // The choice of tokens, and shards that an interrupted run left.
 #include "stages/collect/collect.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "comm/backends.h"
 #include "core/error.h"
 #include "model/vit_params.h"
+#include "run/log.h"
 #include "stages/collect/collect_plan.h"
 #include "store/activation_shard.h"
+#include "tests/stages/gate.h"
 #include "tests/stages/small_run.h"
 
 namespace moextract::stages::test {
@@ -62,6 +68,64 @@ TEST(Collect, BytesDoNotDependOnRanksThreadsOrMemory) {
   for (const int threads : {2, 3, 7}) expect_same(1, threads, {});
   expect_same(1, 4, {"collect.decode_threads=2"});
   expect_same(2, 2, {"collect.decode_threads=9", "collect.memory_gb=0"});
+  expect_same(1, 2, {"collect.read_threads=1"});
+  expect_same(2, 1, {"collect.read_threads=5"});
+}
+
+/// Another set, whose first picture is decoded only when as many pictures as `ahead` have been read.
+class HeldSet final : public data::ImageSet {
+ public:
+  HeldSet(const data::ImageSet& whole, std::int64_t ahead) : whole_(whole), ahead_(ahead) {
+    for (std::int64_t i = 0; i < whole.size(); ++i) entries_.push_back({whole.id(i), whole.label(i), i, 64});
+    classes_ = whole.classes();
+    fingerprint_ = whole.fingerprint();
+  }
+  std::vector<std::byte> read(std::int64_t index) const override {
+    if (++read_ == ahead_) gate_.open();
+    return whole_.read(index);
+  }
+  data::Image decode(std::int64_t index, std::span<const std::byte> bytes) const override {
+    if (index == 0) {
+      EXPECT_TRUE(gate_.wait()) << "nothing is read while a picture is decoded";
+      EXPECT_EQ(read_, ahead_) << "more is read than fits into the memory";
+    }
+    return whole_.decode(index, bytes);
+  }
+
+ private:
+  const data::ImageSet& whole_;
+  std::int64_t ahead_;
+  mutable std::atomic<std::int64_t> read_{0};
+  mutable Gate gate_;
+};
+
+TEST(Collect, ReadsAheadOfTheDecoderWithinItsMemory) {
+  const SmallRun small;
+  const RunConfig config = small.config({"collect.memory_gb=0"});
+  const moe::LoadedModel model = moe::load_model(small.weights_file(), std::nullopt);
+  const auto whole = data::open_image_set(config.data.calibration);
+  const auto collected = [&](const data::ImageSet& images, int threads, const std::string& name) {
+    std::filesystem::create_directories(small.file(name));
+    comm::run_threads(1, [&](comm::Communicator& comm) {
+      Workers workers(threads, [] { at::set_num_threads(1); });
+      run::Context context{comm, workers, run::make_logger(1, 1, false)};
+      const nlohmann::json counts =
+          collect(config.collect, {.model = model, .model_hash = "m", .images = images, .micro_batch = 4}, context,
+                  small.file(name));
+      EXPECT_EQ(counts.at("images"), 60);
+      for (const char* what : {"read", "decode", "forward", "write"})
+        EXPECT_GT(counts.at("thread_seconds").at(what).get<double>(), 0) << what;
+      for (const char* what : {"wait_for_reading", "wait_for_writing", "wait_for_each_other"})
+        EXPECT_GE(counts.at("thread_seconds").at(what).get<double>(), 0) << what;
+    });
+    return content(small.file(name));
+  };
+  const auto expected = collected(*whole, 1, "whole");
+  EXPECT_EQ(expected.size(), 4u);
+  for (const int threads : {1, 2, 3}) {
+    // Without memory there is room for one micro-batch more than threads.
+    EXPECT_EQ(collected(HeldSet(*whole, 4 * (threads + 1)), threads, "held" + std::to_string(threads)), expected);
+  }
 }
 
 TEST(Collect, StoresTheTapsThatAreAskedFor) {
@@ -131,12 +195,15 @@ TEST(Collect, PlanOfImageNetOn64Ranks) {
   EXPECT_EQ(plan.rank_images, 79 * 256);                                 // 5005 shards on 64 ranks
   ASSERT_TRUE(plan.seconds);
   EXPECT_DOUBLE_EQ(*plan.seconds, 20.224);
-  EXPECT_EQ(plan.underway, micro_batch_bytes(params, model, 8) * 60);  // what 1 GB holds; between 17 and 65
-  EXPECT_EQ(micro_batch_bytes(params, model, 8), 8.0 * (3 * 224 * 224 * 4 + 16 * 12 * (768 + 3072) * 2));
+  EXPECT_EQ(plan.underway, micro_batch_bytes(params, model, 8, 0) * 60);  // what 1 GB holds; between 17 and 65
+  EXPECT_EQ(micro_batch_bytes(params, model, 8, 0), 8.0 * (3 * 224 * 224 * 4 + 16 * 12 * (768 + 3072) * 2));
+  // Files that wait for the decoder count.
+  EXPECT_EQ(micro_batch_bytes(params, model, 8, 1e5), micro_batch_bytes(params, model, 8, 0) + 8e5);
+  EXPECT_EQ(micro_batches_underway(params, model, 8, 1e5, 16), 57);
   params.memory_gb = 0;
-  EXPECT_EQ(micro_batches_underway(params, model, 8, 16), 17);
+  EXPECT_EQ(micro_batches_underway(params, model, 8, 0, 16), 17);
   params.memory_gb = 1000;
-  EXPECT_EQ(micro_batches_underway(params, model, 8, 16), 65);
+  EXPECT_EQ(micro_batches_underway(params, model, 8, 0, 16), 65);
   params.taps = CollectTaps::x;
   EXPECT_EQ(plan_collect(params, model, 8, {.images = 100}).bytes, 100.0 * 16 * (12 * 768 * 2 + 12));
 }

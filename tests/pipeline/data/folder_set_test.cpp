@@ -5,6 +5,7 @@
 #include <set>
 
 #include "data/image_set.h"
+#include "data/random_access_file.h"
 #include "data/survey.h"
 #include "test_files.h"
 
@@ -148,8 +149,27 @@ TEST_F(FolderSet, BadPictureIsNamed) {
   } catch (const ImageError& error) {
     EXPECT_NE(std::string(error.what()).find("ant/x.png"), std::string::npos) << error.what();
   }
+}
+
+TEST_F(FolderSet, WhatCannotBeReadIsNoBadPicture) {
+  const auto set = open_image_set(params_);
+  const std::string picture = golden_image("grey_1bit.png");
+  const std::vector<std::byte> bytes = set->read(0);
+  EXPECT_TRUE(std::ranges::equal(bytes, as_bytes(picture)));
+  EXPECT_EQ(set->decode(0, bytes).rgb, set->load(0).rgb);
+  EXPECT_EQ(set->mean_stored_bytes(), static_cast<double>(picture.size()));
   fs::remove(folder_ / "set/ant/x.png");
-  expect_message([&] { set->load(0); }, {"ant/x.png", "No such file"});
+  const auto read = [&] {
+    try {
+      set->load(0);
+    } catch (const ImageError&) {
+      ADD_FAILURE() << "taken for a picture that cannot be decoded";
+    }
+  };
+  expect_message(read, {"ant/x.png", "No such file", "was there when the folder was listed"});
+  // The kernel answers EIO where this process has no memory.
+  const RandomAccessFile memory("/proc/self/mem");
+  expect_message([&] { memory.read(0, 1); }, {"/proc/self/mem", "byte 0", "the disk or the network failed"});
 }
 
 TEST_F(FolderSet, RemarksNameWhatLooksWrong) {
@@ -171,9 +191,48 @@ TEST_F(FolderSet, RemarksNameWhatLooksWrong) {
 /// Sets the time of a folder back, as if it had been made long ago.
 void age(const fs::path& folder) {
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_symlink()) continue;
     fs::last_write_time(entry, fs::last_write_time(entry) - std::chrono::hours(1));
   }
   fs::last_write_time(folder, fs::last_write_time(folder) - std::chrono::hours(1));
+}
+
+TEST_F(FolderSet, LinksThatLeadNowhereAreNamed) {
+  fs::create_symlink("../ant/x.png", folder_ / "set/dog/good.png");
+  fs::create_symlink("../ant/gone.png", folder_ / "set/dog/late.png");
+  fs::create_symlink("itself.png", folder_ / "set/cat/itself.png");
+  fs::create_symlink("nobody@host", folder_ / "set/cat/.#lock");  // as an editor leaves them
+  const auto set = open_image_set(params_);
+  EXPECT_EQ(set->size(), 6);
+  ASSERT_EQ(set->remarks().size(), 2u);
+  EXPECT_EQ(set->remarks()[1], params_.source.string() +
+                                   ": 2 files are links that lead nowhere and are left out: cat/itself.png, "
+                                   "dog/late.png");
+  // A kept listing says so, too, and is not believed once one of them leads somewhere.
+  age(folder_ / "set");
+  params_.listings = folder_ / "listings";
+  open_image_set(params_);
+  EXPECT_EQ(open_image_set(params_)->remarks(), set->remarks());
+  folder_.write("elsewhere.png", golden_image("grey_1bit.png"));
+  const auto time = fs::last_write_time(folder_ / "set/ant");
+  fs::create_symlink("../../elsewhere.png", folder_ / "set/ant/gone.png");
+  fs::last_write_time(folder_ / "set/ant", time);
+  const auto now = open_image_set(params_);
+  EXPECT_EQ(now->size(), 8) << "the link, and what it leads to";
+  EXPECT_NE(now->remarks()[1].find("1 files are links that lead nowhere"), std::string::npos) << now->remarks()[1];
+}
+
+TEST_F(FolderSet, AClassThatIsALinkToNowhereWouldShiftIndices) {
+  fs::create_symlink("/nowhere/bee", folder_ / "set/bee");
+  expect_refused({"set/bee", "leads nowhere", "classes"});
+  params_.classes = folder_.write("classes.txt", "ant\nbee\ncat\ndog\n");
+  const auto set = open_image_set(params_);
+  EXPECT_EQ(set->label(4), 3);
+  EXPECT_NE(set->remarks()[1].find("lead nowhere and are left out: bee"), std::string::npos) << set->remarks()[1];
+  params_.classes.clear();
+  fs::remove(folder_ / "set/bee");
+  fs::create_symlink("bee", folder_ / "set/bee");
+  expect_refused({"set/bee", "leads nowhere"});
 }
 
 TEST_F(FolderSet, AKeptListingIsUsedUntilAFolderChanges) {

@@ -13,9 +13,10 @@ class FakeSet : public data::ImageSet {
     for (std::int64_t i = 0; i < count; ++i) entries_.push_back({fmt::format("picture {}", i), 0, 0, 0});
     classes_ = 1;
   }
-  data::Image load(std::int64_t index) const override {
+  std::vector<std::byte> read(std::int64_t index) const override { return {static_cast<std::byte>(10 * index)}; }
+  data::Image decode(std::int64_t index, std::span<const std::byte> bytes) const override {
     if (std::find(bad_.begin(), bad_.end(), index) != bad_.end()) throw data::ImageError(id(index) + ": truncated");
-    return {4, 4, std::vector<std::uint8_t>(48, static_cast<std::uint8_t>(10 * index))};
+    return {4, 4, std::vector<std::uint8_t>(48, std::to_integer<std::uint8_t>(bytes.front()))};
   }
 
  private:

@@ -22,13 +22,17 @@ class GraphTest : public RunTest {
     const std::vector<std::pair<std::string, std::vector<std::string>>> nodes{
         {"a", {}}, {"d", {}}, {"b", {"a"}}, {"c", {"b"}}};
     for (const auto& [id, needs] : nodes) {
-      graph.add({id, spec(id), needs, "", [this, id = id](Context& context, const fs::path& folder) {
+      graph.add({id, spec(id), needs, "",
+                 [this, id = id](Context& context, const fs::path& folder) {
                    if (context.comm.is_root()) {
                      order_ += id;
                      write_file_atomically(folder / "data", id);
                    }
                    if (during_) during_(id, context);
                    return nlohmann::json{{"by", id}};
+                 },
+                 [this, id = id](const nlohmann::json& counts, const fs::path& folder) {
+                   if (accept_) accept_(id, counts, folder);
                  }});
     }
     return graph;
@@ -47,6 +51,7 @@ class GraphTest : public RunTest {
 
   std::string order_;
   std::function<void(const std::string&, Context&)> during_;
+  std::function<void(const std::string&, const nlohmann::json&, const fs::path&)> accept_;
   std::shared_ptr<spdlog::logger> log_ = log();
 };
 
@@ -125,6 +130,33 @@ TEST_F(GraphTest, WritesTheManifestOfTheRun) {
   EXPECT_EQ(manifest["ranks"], 3);
   EXPECT_EQ(manifest["counts"]["by"], "a");
   EXPECT_EQ(manifest["program_version"], "test");
+}
+
+TEST_F(GraphTest, AFinishedArtefactMayBeRefused) {
+  run(2, {"b"});
+  order_.clear();
+  for (const int ranks : {1, 3}) {
+    std::string folder;
+    accept_ = [&](const std::string& id, const nlohmann::json& counts, const fs::path& place) {
+      EXPECT_EQ(counts["by"], id);
+      if (id != "b") return;
+      folder = place.string();
+      fail(ExitCode::input, "too many");
+    };
+    try {
+      run(ranks, {"c"});
+      FAIL();
+    } catch (const UserError& error) {
+      EXPECT_EQ(error.code(), ExitCode::input);
+      EXPECT_NE(std::string(error.what()).find("too many"), std::string::npos);
+    }
+    EXPECT_EQ(folder, graph().folder("b").string());
+    EXPECT_EQ(order_, "") << "nothing is made";
+    EXPECT_EQ(graph().state("b"), ArtefactState::done) << "nor taken away";
+  }
+  accept_ = nullptr;
+  run(1, {"c"});
+  EXPECT_EQ(order_, "c");
 }
 
 TEST_F(GraphTest, ALockTakenOverIsAConflict) {

@@ -49,9 +49,10 @@ class DamagedSet : public data::ImageSet {
     for (std::int64_t i = 0; i < whole.size(); ++i) entries_.push_back({whole.id(i), whole.label(i), 0, 0});
     classes_ = whole.classes();
   }
-  data::Image load(std::int64_t index) const override {
+  std::vector<std::byte> read(std::int64_t index) const override { return whole_.read(index); }
+  data::Image decode(std::int64_t index, std::span<const std::byte> bytes) const override {
     if (index % 7 == 0) throw data::ImageError(id(index) + ": truncated");
-    return whole_.load(index);
+    return whole_.decode(index, bytes);
   }
 
  private:
