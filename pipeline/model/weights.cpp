@@ -58,6 +58,14 @@ WeightsFile load_weights(const std::filesystem::path& path, bool keep_double) {
   WeightsFile weights;
   weights.metadata = file.metadata();
   for (const auto& [name, view] : file.tensors()) {
+    // Beside a length of zero any others fit the file, but LibTorch multiplies them.
+    auto bytes = static_cast<std::int64_t>(sizeof(double));
+    for (const std::int64_t length : view.shape) {
+      if (length > 0 && __builtin_mul_overflow(bytes, length, &bytes)) {
+        fail(ExitCode::input, "{}: tensor '{}' has no elements, and lengths that no tensor has: the file is damaged",
+             path.string(), name);
+      }
+    }
     at::Tensor tensor = at::empty(view.shape, at::TensorOptions(scalar_type(view.type)));
     if (!view.data.empty()) std::memcpy(tensor.data_ptr(), view.data.data(), view.data.size());
     if (keep_double && tensor.scalar_type() == at::kDouble) {

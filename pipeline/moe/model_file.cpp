@@ -41,6 +41,8 @@ class MlpTensorCheck {
       integers("router.top", 0, 1000000);
       if (tensors_.at(prefix_ + "router.top").select(0, 0).item<std::int64_t>() < 1)
         damaged("router.top", "names no expert");
+    }
+    if (tensors_.contains(prefix_ + "router.top") || tensors_.contains(prefix_ + "router.temperature")) {
       weights("router.temperature", {1});
       if (!(tensors_.at(prefix_ + "router.temperature").item<double>() > 0))
         damaged("router.temperature", "is not positive");

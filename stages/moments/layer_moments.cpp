@@ -58,8 +58,8 @@ class MomentsFile {
       const at::Tensor& top = integers("router.top");
       const auto most = top[0].item<std::int64_t>(), tau = top[1].item<std::int64_t>();
       if (most < 1 || tau < 0 || tau > 1'000'000) damaged("router.top", "holds a value that cannot be");
-      weights("router.temperature", {1});
     }
+    if (has("router.top") || has("router.temperature")) weights("router.temperature", {1});
     if (has("router.random")) integers("router.random");
     return moe::get_router("", file_.tensors);
   }

@@ -82,7 +82,7 @@ inline void change_tensor(FuzzedDataProvider& input, RawTensors& tensors) {
       break;
     }
     case 3:  // one length
-      if (tensor.shape.empty()) break;
+      if (tensor.shape.empty() || std::ranges::any_of(tensor.shape, [](std::int64_t n) { return n > 99; })) break;
       tensor.shape[input.ConsumeIntegralInRange<std::size_t>(0, tensor.shape.size() - 1)] =
           input.ConsumeIntegralInRange<std::int64_t>(0, 9);
       fit();

@@ -32,6 +32,19 @@ TEST(Weights, ATransposedViewIsSavedAsItReads) {
   EXPECT_TRUE(same_bits(read.at("part"), matrix.narrow(1, 1, 2).contiguous()));
 }
 
+TEST(Weights, LengthsBesideAZeroThatNoTensorHas) {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::string& shape) {
+    std::string text = R"({"w":{"dtype":"F32","shape":[)" + shape + R"(],"data_offsets":[0,0]}})";
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    const auto length = static_cast<std::uint64_t>(text.size());
+    return folder.write("a", std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + text);
+  };
+  EXPECT_EQ(load_weights(write("0,1000,1000")).tensors.at("w").sizes(), at::IntArrayRef({0, 1000, 1000}));
+  expect_error(ExitCode::input, {"'w'", "lengths that no tensor has"},
+               [&] { load_weights(write("0,1099511627776,1099511627776")); });
+}
+
 TEST(Weights, OnlyFloatsAreParameters) {
   EXPECT_EQ(count_parameters({{"a", at::zeros({3, 5})}, {"b", at::zeros({4}, at::kInt)}, {"c", at::zeros({})}}), 16);
 }
