@@ -103,9 +103,9 @@ struct Found {
   std::int32_t row, index;
 };
 
-// Each rank has seen some of a row's pairs. The smallest of the ranks' bounds holds for all of them, but with many ranks,
-// each of which has seen few pairs, much lies below it, and all that does is exchanged. So the least bound that `length`
-// candidates of all ranks are within is looked for, by bisection over the floats: to 1 part in 4,000.
+// Each rank has seen some of a row's pairs. The smallest of the ranks' bounds holds for all of them, but with many
+// ranks, each of which has seen few pairs, much lies below it, and all that does is exchanged. So the least bound that
+// `length` candidates of all ranks are within is looked for, by bisection over the floats: to 1 part in 4,000.
 void agree_on_bounds(Candidates& candidates, std::int64_t n, std::int64_t length, comm::Communicator& comm,
                      Workers& workers) {
   std::vector<float> bounds(static_cast<std::size_t>(n));

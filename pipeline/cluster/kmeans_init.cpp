@@ -225,7 +225,9 @@ std::vector<float> CentroidSeeder::try_parallel(std::int64_t start) {
   std::vector<double> closest(static_cast<std::size_t>(local), std::numeric_limits<double>::infinity());
   std::vector<std::int32_t> owners(static_cast<std::size_t>(local));
   RandomStream random(params_.seed, purpose(0));
-  const std::span<const std::int64_t> sampled(survey_.sample_weights);
+  // Not among the rows that an earlier start added: a start draws the same whatever came before it.
+  const auto sampled =
+      std::span<const std::int64_t>(survey_.sample_weights).first(static_cast<std::size_t>(survey_.sampled));
   const auto first = row_of(survey_.sample, WeightedDraws(sampled).draw(random, sampled), d);
   std::vector<float> taken, fresh(first.begin(), first.end());
   std::vector<std::int64_t> weights;

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the clustering libraries into a folder of its own, builds the program in consumer/ against them and runs it,
-# alone and, where there is an mpirun, on two ranks.
+# alone and on two ranks.
 #
 #   consume.sh CMAKE BUILD CXX PREFIX_PATH
 set -euo pipefail
