@@ -203,7 +203,7 @@ class Collector {
     json named = json::array();
     for (const BadImage& b : bad) {
       messages.push_back(b.message);
-      const std::string& name = inputs_.images.id(b.index);
+      const std::string name = json::parse(text_of(inputs_.images.id(b.index)));  // as it stands in the message
       named.push_back({{"index", b.index}, {"name", name}, {"why", reason_of(b.message, name)}});
     }
     const fs::path list = folder_ / kBadImagesFile;
@@ -388,6 +388,7 @@ void describe(config::Section section, CollectParams& p) {
            "Threads of a rank that read pictures' files ahead of those that decode, besides the others: more of them "
            "help where a file system answers late; 0: as many as the rank has threads")
       .at_least(0)
+      .at_most(256)
       .runtime_only();
   section
       .add("decode_threads", &p.decode_threads,

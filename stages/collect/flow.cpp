@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <system_error>
 #include <thread>
 #include <tuple>
 #include <utility>
@@ -52,8 +53,18 @@ Flow::Flow(FlowWork work, const FlowLimits& limits, int threads)
 
 std::int64_t Flow::run(Workers& workers) {
   std::vector<std::thread> others;
-  others.emplace_back([this] { write_loop(); });
-  for (int i = 0; i < limits_.readers; ++i) others.emplace_back([this] { read_loop(); });
+  try {
+    others.emplace_back([this] { write_loop(); });
+    for (int i = 0; i < limits_.readers; ++i) others.emplace_back([this] { read_loop(); });
+  } catch (const std::system_error& error) {
+    // Those that did start must end before the error may leave.
+    const std::lock_guard lock(mutex_);
+    fail_at(0, kBeginning,
+            std::make_exception_ptr(UserError(
+                ExitCode::other, fmt::format("cannot start {} threads that read and one that writes ({}): give a "
+                                             "smaller collect.read_threads",
+                                             limits_.readers, error.what()))));
+  }
   workers.for_each(workers.size(), [this](std::int64_t unit, int) { work_loop(static_cast<int>(unit)); });
   for (std::thread& other : others) other.join();
   if (error_) std::rethrow_exception(error_);
@@ -73,13 +84,13 @@ void Flow::end_at(std::int64_t unit) {
   room_.notify_all();
 }
 
-/// While an exception is handled.
-void Flow::fail_at(std::int64_t unit, std::int64_t step) {
+/// `error`, if it is not given: the exception that is handled.
+void Flow::fail_at(std::int64_t unit, std::int64_t step, std::exception_ptr error) {
   if (unit >= stop_) return;  // it was read ahead in vain
   if (std::tie(unit, step) < std::tie(error_unit_, error_step_)) {
     error_unit_ = unit;
     error_step_ = step;
-    error_ = std::current_exception();
+    error_ = std::move(error);
   }
   end_at(unit);
 }

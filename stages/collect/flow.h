@@ -94,7 +94,7 @@ class Flow {
   void work_loop(int worker);
   void write_loop();
   void end_at(std::int64_t unit);
-  void fail_at(std::int64_t unit, std::int64_t step);
+  void fail_at(std::int64_t unit, std::int64_t step, std::exception_ptr error = std::current_exception());
 
   const FlowWork work_;
   const FlowLimits limits_;
