@@ -54,6 +54,12 @@ std::string plan_bytes(double bytes) {
   return bytes < 1e9 ? fmt::format("{:.1f} MB", bytes / 1e6) : fmt::format("{:.1f} GB", bytes / 1e9);
 }
 
+/// Images a second of one rank that made so many in a finished artefact.
+double measured_rate(const nlohmann::json& manifest, double images) {
+  return images / std::max(1e-9, manifest.value("seconds", 0.0)) /
+         static_cast<double>(std::max<std::int64_t>(1, manifest.value("ranks", std::int64_t{1})));
+}
+
 /// What collect takes, for any number of images and ranks and a rate that was measured elsewhere.
 void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipeline, int ranks, int threads) {
   const data::ImageSet* images = pipeline.images("calibration");
@@ -71,10 +77,7 @@ void print_collect_plan(const RunOptions& options, const stages::Pipeline& pipel
     // Of what the last start of collect made itself.
     const nlohmann::json counts = manifest["counts"];
     const double found = counts.value("shards_found", 0.0) / std::max(1.0, counts.value("shards", 0.0));
-    if (found < 1) {
-      scale.rank_rate = counts.value("images", 0.0) * (1.0 - found) / std::max(1e-9, manifest.value("seconds", 0.0)) /
-                        static_cast<double>(std::max<std::int64_t>(1, manifest.value("ranks", std::int64_t{1})));
-    }
+    if (found < 1) scale.rank_rate = measured_rate(manifest, counts.value("images", 0.0) * (1.0 - found));
     source = "as the finished collect made";
   }
   const stages::RunConfig& config = pipeline.config();
@@ -116,10 +119,7 @@ void print_moments_plan(const RunOptions& options, const stages::Pipeline& pipel
     const nlohmann::json manifest = pipeline.graph().manifest("moments");
     const nlohmann::json counts = manifest["counts"];
     const double seen = counts.value("images", 0.0) * counts.value("passes", 0.0);
-    if (seen > 0) {
-      scale.rank_rate = seen / std::max(1e-9, manifest.value("seconds", 0.0)) /
-                        static_cast<double>(std::max<std::int64_t>(1, manifest.value("ranks", std::int64_t{1})));
-    }
+    if (seen > 0) scale.rank_rate = measured_rate(manifest, seen);
     source = "as the finished moments made, with its routers";
   }
   const stages::MomentsPlan plan = *pipeline.moments_plan(scale);

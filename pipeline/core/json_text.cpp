@@ -23,4 +23,8 @@ nlohmann::json parse_json(std::string_view text) {
   return too_much ? Json(Json::value_t::discarded) : value;
 }
 
+std::string json_text(const nlohmann::json& value) {
+  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace moextract

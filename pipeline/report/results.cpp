@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/json_text.h"
 #include "report/number_text.h"
 
 namespace moextract {
@@ -155,6 +156,22 @@ Number mean_overlap(const Json& layer) {
   return sum / (0.5 * static_cast<double>(routed * (routed - 1)));
 }
 
+/// What the experts of a layer take.
+void parse_specialisation(const Node& node, Layer& layer) {
+  layer.grid = node.count("grid");
+  for (const Node& expert : node.nodes("experts")) {
+    ExpertTokens tokens{expert.counts("positions"), {}};
+    if (const auto cells = static_cast<std::int64_t>(tokens.positions.size());
+        !layer.grid || *layer.grid > 4096 || cells != *layer.grid * *layer.grid) {
+      fail(ExitCode::input, "results file: '{}' holds {} positions for a grid of {} patches a side",
+           expert.path("positions"), cells, count_text(layer.grid));
+    }
+    for (const Node& told : expert.nodes("classes"))
+      tokens.classes.push_back({told.count("class"), told.count("tokens"), told.number("lift")});
+    layer.experts.push_back(std::move(tokens));
+  }
+}
+
 std::string default_label(const std::string& name) {
   if (name == "dense") return "Dense";
   if (name == "vbp") return "VBP";
@@ -235,8 +252,7 @@ void flatten(const Json& json, const std::string& path, TextPairs& pairs) {
     for (const auto& [key, value] : json.items()) flatten(value, path.empty() ? key : path + "." + key, pairs);
     return;
   }
-  pairs.emplace_back(
-      path, json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace));
+  pairs.emplace_back(path, json.is_string() ? json.get<std::string>() : json_text(json));
 }
 
 }  // namespace
@@ -280,26 +296,6 @@ const Variant* Results::dense() const {
   }
   return nullptr;
 }
-
-namespace {
-
-/// What the experts of a layer take.
-void parse_specialisation(const Node& node, Layer& layer) {
-  layer.grid = node.count("grid");
-  for (const Node& expert : node.nodes("experts")) {
-    ExpertTokens tokens{expert.counts("positions"), {}};
-    if (const auto cells = static_cast<std::int64_t>(tokens.positions.size());
-        !layer.grid || *layer.grid > 4096 || cells != *layer.grid * *layer.grid) {
-      fail(ExitCode::input, "results file: '{}' holds {} positions for a grid of {} patches a side",
-           expert.path("positions"), cells, count_text(layer.grid));
-    }
-    for (const Node& told : expert.nodes("classes"))
-      tokens.classes.push_back({told.count("class"), told.count("tokens"), told.number("lift")});
-    layer.experts.push_back(std::move(tokens));
-  }
-}
-
-}  // namespace
 
 Results parse_results(const Json& json) {
   const Node root(json, "");

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "core/json_text.h"
 #include "store/safetensors.h"
 
 namespace moextract::store {
@@ -50,7 +51,7 @@ std::string header_of(std::span<const Entry* const> order, const std::map<std::s
     offset += view.data.size();
   }
   // Paths in the metadata may be any bytes; JSON wants UTF-8.
-  std::string text = header.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string text = json_text(header);
   std::uint64_t length = text.size();
   length += (kAlignment - (sizeof(length) + length) % kAlignment) % kAlignment;
   text.resize(length, ' ');

@@ -44,14 +44,21 @@ std::string given_centroids_name(std::int64_t layer) {
   return fmt::format("centroids.{}", layer);
 }
 
-std::vector<float> load_given_centroids(const fs::path& path, std::int64_t layer, std::int64_t k, std::int64_t width) {
+namespace {
+
+store::SafetensorsFile open(const fs::path& path) {
   if (!fs::exists(path)) {
     fail(ExitCode::input,
          "cluster.centroids: {} does not exist. Give the path of a safetensors file (relative paths count from the "
          "configuration file)",
          path.string());
   }
-  const store::SafetensorsFile file(path);
+  return store::SafetensorsFile(path);
+}
+
+std::vector<float> read_layer(const store::SafetensorsFile& file, std::int64_t layer, std::int64_t k,
+                              std::int64_t width) {
+  const fs::path& path = file.path();
   const std::string name = given_centroids_name(layer);
   const auto found = file.tensors().find(name);
   if (found == file.tensors().end()) {
@@ -75,11 +82,17 @@ std::vector<float> load_given_centroids(const fs::path& path, std::int64_t layer
   return values;
 }
 
+}  // namespace
+
+std::vector<float> load_given_centroids(const fs::path& path, std::int64_t layer, std::int64_t k, std::int64_t width) {
+  return read_layer(open(path), layer, k, width);
+}
+
 void check_given_centroids(const ClusterParams& params, std::int64_t layers, std::int64_t width) {
   check_settings(params);
   if (!starts_from_file(params)) return;
-  for (std::int64_t layer = 0; layer < layers; ++layer)
-    load_given_centroids(params.centroids, layer, params.kmeans.k, width);
+  const store::SafetensorsFile file = open(params.centroids);
+  for (std::int64_t layer = 0; layer < layers; ++layer) read_layer(file, layer, params.kmeans.k, width);
 }
 
 }  // namespace moextract::stages

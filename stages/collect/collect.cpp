@@ -82,11 +82,6 @@ Bits bits_of(const at::Tensor& half) {
   return bits;
 }
 
-/// File names need not be UTF-8.
-std::string text_of(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 /// A message without the place of the set, which is no part of what determines an artefact.
 std::string reason_of(const std::string& message, const std::string& name) {
   const std::size_t at = message.find(name + ": ");
@@ -193,7 +188,7 @@ class Collector {
     if (counts_[skipped] == 0) return;
     json mine = json::array();
     for (const BadImage& bad : bad_images_) mine.push_back({bad.index, bad.message});
-    const std::vector<std::string> all = context_.comm.all_gather_text(text_of(mine));
+    const std::vector<std::string> all = context_.comm.all_gather_text(json_text(mine));
     std::vector<BadImage> bad;
     for (const std::string& text : all) {
       for (const json& entry : json::parse(text)) bad.push_back({entry[0], entry[1]});
@@ -203,12 +198,12 @@ class Collector {
     json named = json::array();
     for (const BadImage& b : bad) {
       messages.push_back(b.message);
-      const std::string name = json::parse(text_of(inputs_.images.id(b.index)));  // as it stands in the message
+      const std::string name = json::parse(json_text(inputs_.images.id(b.index)));  // as it stands in the message
       named.push_back({{"index", b.index}, {"name", name}, {"why", reason_of(b.message, name)}});
     }
     const fs::path list = folder_ / kBadImagesFile;
     context_.comm.together([&] {
-      if (context_.comm.is_root()) write_file_atomically(list, text_of({{"images", std::move(named)}}) + "\n");
+      if (context_.comm.is_root()) write_file_atomically(list, json_text({{"images", std::move(named)}}) + "\n");
     });
     model::check_skipped(messages, counts_[skipped], inputs_.images.size(), inputs_.max_bad_share, list);
   }
@@ -274,10 +269,9 @@ class Collector {
       for (; next < end; ++next) {
         std::string why = inputs_.images.id(next) + ": could not be decoded when its shard was recorded";
         try {
-          model::BatchLoader loader(inputs_.images, inputs_.model.description.preprocess, next, 1, inputs_.bad_images);
-          loader.read(0);
-          loader.decode(0);
-          for (std::string& message : loader.finish().skipped) why = std::move(message);
+          model::InputBatch batch =
+              model::load_batch(inputs_.images, inputs_.model.description.preprocess, next, 1, inputs_.bad_images);
+          for (std::string& message : batch.skipped) why = std::move(message);
         } catch (const UserError& error) {
           context_.log->warn("{}", error.what());
         }
