@@ -275,13 +275,12 @@ void Pipeline::need_taps(const std::string& stage) const {
         config_.collect.taps == CollectTaps::both
             ? std::string()
             : fmt::format(" (cluster.tap is {}; it may be changed instead)", tap_name(config_.cluster.tap));
-    if (config_.cluster.tap == ClusterTap::x || config_.cluster.tap == ClusterTap::both) need(store::Tap::x, why);
-    if (config_.cluster.tap != ClusterTap::x) need(store::Tap::h, why);
+    if (reads_x(config_.cluster.tap)) need(store::Tap::x, why);
+    if (reads_h(config_.cluster.tap)) need(store::Tap::h, why);
   }
   if (stage == "assemble" || stage == "finetune" || stage == "run") {
     need(store::Tap::x, "");  // routers are fitted to inputs
-    if (!choices_.streamed() || config_.baseline.enabled || config_.cluster.tap != ClusterTap::x)
-      need(store::Tap::h, "");
+    if (!choices_.streamed() || config_.baseline.enabled || reads_h(config_.cluster.tap)) need(store::Tap::h, "");
   }
 }
 
@@ -301,7 +300,7 @@ void Pipeline::add_cluster() {
                   method_text(params), description_.vit.depth, rows, width, bytes_text(memory)),
       [this](run::Context& context, const fs::path& folder) {
         const ClusterInputs inputs{shards(context), description_.vit.depth,
-                                   [this](std::int64_t layer) { return output_layer(layer); }};
+                                   [this](std::int64_t layer) { return mlp_layer(layer); }};
         return cluster_layers(config_.cluster, inputs, context, folder);
       });
 }
@@ -318,16 +317,16 @@ ClusterPlan Pipeline::cluster_plan(std::int64_t rows, std::int64_t ranks, std::i
                                         .threads = threads});
 }
 
-OutputLayer Pipeline::output_layer(std::int64_t layer) {
-  const std::string prefix = model::mlp_prefix(layer);
-  const at::Tensor weight = dense().tensors.at(prefix + "fc2.weight").to(at::kFloat).contiguous();
-  OutputLayer output{.width = weight.size(0), .hidden = weight.size(1), .weight = {}, .bias = {}};
-  output.weight.assign(weight.const_data_ptr<float>(), weight.const_data_ptr<float>() + weight.numel());
-  if (const auto found = dense().tensors.find(prefix + "fc2.bias"); found != dense().tensors.end()) {
+RowMap Pipeline::mlp_layer(std::int64_t layer) {
+  const std::string prefix = model::mlp_prefix(layer) + (config_.cluster.tap == ClusterTap::y ? "fc2." : "fc1.");
+  const at::Tensor weight = dense().tensors.at(prefix + "weight").to(at::kFloat).contiguous();
+  RowMap map{.outputs = weight.size(0), .inputs = weight.size(1), .weight = {}, .bias = {}};
+  map.weight.assign(weight.const_data_ptr<float>(), weight.const_data_ptr<float>() + weight.numel());
+  if (const auto found = dense().tensors.find(prefix + "bias"); found != dense().tensors.end()) {
     const at::Tensor bias = found->second.to(at::kFloat).contiguous();
-    output.bias.assign(bias.const_data_ptr<float>(), bias.const_data_ptr<float>() + bias.numel());
+    map.bias.assign(bias.const_data_ptr<float>(), bias.const_data_ptr<float>() + bias.numel());
   }
-  return output;
+  return map;
 }
 
 MomentsParams Pipeline::moments_params() const {
@@ -393,8 +392,8 @@ std::string Pipeline::sequential_text() const {
   return fmt::format(
       "; then the layers once more in order: some {} runs over the images{}, and {} more where a rank's share of {} of "
       "streams does not fit into {} GB; {} of sums on each rank, about three times that on rank 0 while it fits",
-      passes, sampling.flip ? " and their mirrored ones" : "", description_.vit.depth / 2, bytes_text(streams),
-      config_.assemble.stream_gb, bytes_text(sums));
+      passes, sampling.flip ? " and their mirrored ones" : "",
+      description_.vit.depth / 2, bytes_text(streams), config_.assemble.stream_gb, bytes_text(sums));
 }
 
 void Pipeline::add_assemble() {

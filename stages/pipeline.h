@@ -99,8 +99,8 @@ class Pipeline {
   std::vector<std::filesystem::path> shards(run::Context& context) const;
   /// Throws UserError (config) if collect does not record what a command-line stage reads.
   void need_taps(const std::string& stage) const;
-  /// W2 and b2 of a block of the dense model.
-  OutputLayer output_layer(std::int64_t layer);
+  /// What the clustered tap needs of a block's MLP in the dense model, as ClusterInputs wants it.
+  RowMap mlp_layer(std::int64_t layer);
   const data::ImageSet& need_images(const std::string& name, const std::string& stage) const;
 
   RunConfig config_;

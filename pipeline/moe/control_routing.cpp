@@ -29,15 +29,14 @@ Chooser random_routing(std::uint64_t seed, std::int64_t layer, std::int64_t k) {
   return [router](const at::Tensor& x) { return choose_experts(router, x); };
 }
 
-Chooser oracle_routing(std::int64_t layer, const model::TensorMap& dense, const at::Tensor& centroids,
+Chooser oracle_routing(std::int64_t layer, const model::TensorMap& dense, const Centroids& centroids,
                        const std::string& tap) {
-  RouterWeights nearest;
-  nearest.keys = centroids.to(at::kFloat);
-  nearest.bias = (-0.5 * centroids.to(at::kDouble).square().sum(1)).to(at::kFloat);
+  const RouterWeights nearest =
+      nearest_router({.rows = centroids.rows, .map_weight = centroids.map_weight, .map_bias = centroids.map_bias});
   const std::string prefix = model::mlp_prefix(layer);
   return [nearest, prefix, tap, &dense](const at::Tensor& x) {
     const at::NoGradGuard no_grad;
-    if (tap == "x") return choose_experts(nearest, x);
+    if (tap == "x" || tap == "z") return choose_experts(nearest, x);
     const at::Tensor h = dense_hidden(dense, prefix, x);
     if (tap == "h") return choose_experts(nearest, h);
     if (tap == "both") return choose_experts(nearest, at::cat({x, h}, 1));

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "model/weights.h"
+#include "moe/centroids.h"
 #include "moe/mixture_mlp.h"
 
 namespace moextract::moe {
@@ -19,9 +20,9 @@ enum class Routing {
 /// A chooser for `layer` of a model with experts; routed experts are numbered 0 .. k - 1.
 Chooser random_routing(std::uint64_t seed, std::int64_t layer, std::int64_t k);
 /// On a device `centroids`, `dense` and `experts` are in its memory; random routing hashes on the host.
-/// `centroids` [k, width of the tap]; `tap`: what was clustered, x, h, y (the MLP's output) or both (x, then h);
-/// `dense`: tensors of the trained model.
-Chooser oracle_routing(std::int64_t layer, const model::TensorMap& dense, const at::Tensor& centroids,
+/// `centroids` [k, width of the tap], their prices not looked at; `tap`: what was clustered, x, h, y (the MLP's
+/// output), both (x, then h) or z (a map of x, which comes with the centroids); `dense`: tensors of the trained model.
+Chooser oracle_routing(std::int64_t layer, const model::TensorMap& dense, const Centroids& centroids,
                        const std::string& tap);
 Chooser best_routing(std::int64_t layer, const model::TensorMap& dense, const model::TensorMap& experts,
                      std::int64_t k);

@@ -46,12 +46,6 @@ InputSums sum_inputs(std::int64_t k, std::int64_t d, bool squares, const Labelle
   return {count, mean, square};
 }
 
-at::Tensor nearest_bias(const at::Tensor& centres, const at::Tensor& prices = {}) {
-  at::Tensor squares = centres.to(at::kDouble).square().sum(1);
-  if (prices.defined()) squares = squares + prices.to(at::kDouble);
-  return (-0.5 * squares).to(at::kFloat);
-}
-
 RouterWeights fit_linear(const InputSums& sums, double ridge) {
   const at::Tensor factor =
       ridge_factor(sums.within, absolute_ridge(sums.within, ridge), "the second moments of a layer's inputs");
@@ -140,17 +134,16 @@ RouterWeights train_mlp(const RouterParams& params, std::int64_t k, std::int64_t
 
 }  // namespace
 
-FittedRouter fit_router(const RouterParams& params, std::int64_t k, std::int64_t width, const at::Tensor& centroids,
-                        const LabelledRows& rows, const at::Tensor& prices) {
+FittedRouter fit_router(const RouterParams& params, std::int64_t k, std::int64_t width, const Centroids& centroids,
+                        const LabelledRows& rows) {
   MOEX_ASSERT(params.kind != RouterKind::automatic && k >= 1, "the kind of a router is settled before it is fitted");
   const at::NoGradGuard no_grad;
   FittedRouter fitted;
   RouterWeights& router = fitted.weights;
   if (params.kind == RouterKind::mlp && k > 1) {
     router = train_mlp(params, k, width, rows);
-  } else if (params.kind == RouterKind::nearest && centroids.defined()) {
-    router.keys = centroids.to(at::kFloat);
-    router.bias = nearest_bias(router.keys, prices);
+  } else if (params.kind == RouterKind::nearest && centroids.rows.defined()) {
+    router = nearest_router(centroids);
   } else {
     const bool linear = params.kind == RouterKind::linear && k > 1;
     const InputSums sums = sum_inputs(k, width, linear, rows);
@@ -159,8 +152,7 @@ FittedRouter fit_router(const RouterParams& params, std::int64_t k, std::int64_t
     } else if (params.kind == RouterKind::cosine) {
       router.keys = unit_rows(sums.mean).to(at::kFloat);
     } else {
-      router.keys = sums.mean.to(at::kFloat);
-      router.bias = nearest_bias(router.keys);
+      router = nearest_router({.rows = sums.mean});
     }
   }
   if (params.kind == RouterKind::random) router.random_seed = params.seed;

@@ -7,13 +7,14 @@
 #include <cstdint>
 #include <functional>
 
+#include "moe/centroids.h"
 #include "moe/expert_router.h"
 
 namespace moextract::moe {
 
 enum class RouterKind {
   automatic,  ///< cosine with recorded statistics (MoEE), nearest with streamed ones
-  nearest,    ///< nearest mean input of the clusters; where inputs were clustered, these are the centroids
+  nearest,    ///< nearest mean input of the clusters; the nearest centroid where inputs or a map of them were clustered
   cosine,     ///< cosine to the mean input (MoEE, arXiv 2505.15414)
   linear,     ///< linear discriminant analysis: Gaussians of one covariance, in closed form
   mlp,        ///< a hidden layer, trained on the clusters' labels by Adam
@@ -52,10 +53,10 @@ struct FittedRouter {
   double agreement = 0;  ///< share of the labelled rows whose best expert is their own cluster's
 };
 
-/// `kind` settled. `centroids` [k, d]: of the clusters where inputs were clustered, else undefined; `rows` is read up
-/// to three times, by one thread. A cluster without rows gets a key of zeros, which with `nearest` and `linear` no
+/// `kind` settled. `centroids`: of the clusters where inputs or a map of them were clustered, else none; `rows` is read
+/// up to three times, by one thread. A cluster without rows gets a key of zeros, which with `nearest` and `linear` no
 /// token that lies nearer to another is sent to.
-FittedRouter fit_router(const RouterParams& params, std::int64_t k, std::int64_t width, const at::Tensor& centroids,
-                        const LabelledRows& rows, const at::Tensor& prices = {});
+FittedRouter fit_router(const RouterParams& params, std::int64_t k, std::int64_t width, const Centroids& centroids,
+                        const LabelledRows& rows);
 
 }  // namespace moextract::moe

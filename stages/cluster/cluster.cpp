@@ -4,8 +4,10 @@
 #include <optional>
 #include <span>
 
+#include "cluster/row_moments.h"
 #include "core/error.h"
 #include "stages/cluster/layer_fit.h"
+#include "stages/cluster/preactivation_map.h"
 #include "stages/cluster/shard_row_source.h"
 #include "store/safetensors.h"
 #include "store/shard_rows.h"
@@ -25,15 +27,43 @@ std::vector<Widths> widths_of(const fs::path& shard, ClusterTap tap, std::int64_
   std::vector<Widths> widths;
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     const Widths w{reader.width(layer, store::Tap::x), reader.width(layer, store::Tap::h)};
-    const bool needs_x = tap == ClusterTap::x || tap == ClusterTap::both;
-    const bool needs_h = tap != ClusterTap::x;
-    if ((needs_x && w.x == 0) || (needs_h && w.h == 0)) {
+    const bool no_x = reads_x(tap) && w.x == 0;
+    if (no_x || (reads_h(tap) && w.h == 0)) {
       fail(ExitCode::input, "{}: holds no {} of layer {}: run `moextract collect` with this tap", shard.string(),
-           needs_x && w.x == 0 ? "x" : "h", layer);
+           no_x ? "x" : "h", layer);
     }
     widths.push_back(w);
   }
   return widths;
+}
+
+/// Collective. What rows of the tap are computed by; nothing for taps that are recorded. `part`: this rank's rows.
+std::optional<RowMap> map_of(const std::vector<store::ShardExtent>& part, std::int64_t layer,
+                             ShardRowSource::Settings settings, const ClusterInputs& inputs, run::Context& context) {
+  if (settings.tap != ClusterTap::y && settings.tap != ClusterTap::z) return std::nullopt;
+  const bool of_outputs = settings.tap == ClusterTap::y;
+  const std::int64_t width = of_outputs ? settings.h_width : settings.x_width;
+  RowMap map;
+  context.comm.together([&] {
+    MOEX_ASSERT(inputs.mlp_layer, "this tap needs the model's weights");
+    map = inputs.mlp_layer(layer);
+    if (map.inputs != width) {
+      fail(ExitCode::input,
+           "the shards hold {} {} a row of layer {}, but the model's weights take {}: they are of another model; run "
+           "`moextract collect` again",
+           width, of_outputs ? "hidden values" : "inputs", layer, map.inputs);
+    }
+  });
+  if (of_outputs) return map;
+  settings.tap = ClusterTap::x;
+  settings.keep_bytes = 0;
+  const ShardRowSource rows(part, layer, settings, context.workers);
+  const cluster::RowMoments moments = cluster::stream_row_moments(rows, width, false, context.comm, context.workers);
+  context.comm.together([&] { map = preactivation_map(map, moments, context.workers); });
+  // Ranks on other processors may round otherwise.
+  context.comm.broadcast(std::span(map.weight));
+  context.comm.broadcast(std::span(map.bias));
+  return map;
 }
 
 /// What the manifest says of all layers, from their files.
@@ -99,27 +129,17 @@ json cluster_layers(const ClusterParams& params, const ClusterInputs& inputs, ru
            "clustering was asked to stop; {} of {} layers are saved. Run the same command again to go on", layer,
            inputs.layers);
     }
-    std::optional<OutputLayer> output;
-    context.comm.together([&] {
-      if (params.tap != ClusterTap::y) return;
-      MOEX_ASSERT(inputs.output, "tap y needs the model's output weights");
-      output = inputs.output(layer);
-      if (output->hidden != widths[static_cast<std::size_t>(layer)].h) {
-        fail(ExitCode::input,
-             "the shards hold {} hidden values a row of layer {}, but the model's output weights take {}: they are of "
-             "another model; run `moextract collect` again",
-             widths[static_cast<std::size_t>(layer)].h, layer, output->hidden);
-      }
-    });
-    const ShardRowSource source(store::part_of_rows(shards, context.comm.rank(), context.comm.size()), layer,
-                                {.tap = params.tap,
-                                 .x_width = widths[static_cast<std::size_t>(layer)].x,
-                                 .h_width = widths[static_cast<std::size_t>(layer)].h,
-                                 .block_rows = params.block_rows,
-                                 .keep_bytes = params.keep_bytes,
-                                 .output = output ? &*output : nullptr},
-                                context.workers);
+    const std::vector<store::ShardExtent> part = store::part_of_rows(shards, context.comm.rank(), context.comm.size());
+    ShardRowSource::Settings settings{.tap = params.tap,
+                                      .x_width = widths[static_cast<std::size_t>(layer)].x,
+                                      .h_width = widths[static_cast<std::size_t>(layer)].h,
+                                      .block_rows = params.block_rows,
+                                      .keep_bytes = params.keep_bytes};
+    const std::optional<RowMap> map = map_of(part, layer, settings, inputs, context);
+    settings.map = map ? &*map : nullptr;
+    const ShardRowSource source(part, layer, settings, context.workers);
     LayerFit fit = fit_layer(params, source, place, context);
+    if (params.tap == ClusterTap::z) fit.map = *map;
     fit.labels = context.comm.all_gather(std::span<const std::int32_t>(fit.labels));
     fit.probabilities = context.comm.all_gather(std::span<const float>(fit.probabilities));
     context.comm.together([&] {

@@ -18,8 +18,8 @@ inline constexpr int kClusterVersion = 3;
 struct ClusterInputs {
   std::vector<std::filesystem::path> shards;
   std::int64_t layers = 0;
-  /// W2 and b2 of a layer; asked for with tap y alone.
-  std::function<OutputLayer(std::int64_t layer)> output = {};
+  /// Of a layer's MLP with tap y its second layer (W2 and b2), with tap z its first; not asked for otherwise.
+  std::function<RowMap(std::int64_t layer)> mlp_layer = {};
 };
 
 /// Collective. Rows are streamed from the shards, which are dealt over the ranks in contiguous parts. What an

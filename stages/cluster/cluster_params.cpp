@@ -142,7 +142,10 @@ void describe(config::Section section, ClusterParams& p) {
                                {{"h", ClusterTap::h, "hidden values after the GELU (MoEE)"},
                                 {"x", ClusterTap::x, "input of the MLP"},
                                 {"both", ClusterTap::both, "x and h side by side in one row"},
-                                {"y", ClusterTap::y, "output of the MLP, computed from h, in float16"}},
+                                {"y", ClusterTap::y, "output of the MLP, computed from h, in float16"},
+                                {"z", ClusterTap::z,
+                                 "pre-activations of the MLP's neurons, each scaled to variance 1, computed from x: "
+                                 "the router stays linear in x"}},
                                "Which activations are clustered");
   section.add_enum<ClusterMethod>(
       "method", p.method,

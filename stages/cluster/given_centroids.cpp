@@ -26,6 +26,11 @@ void check_settings(const ClusterParams& params) {
          "cluster.init is given, but cluster.centroids names no file: give one with a tensor {} [{}, width] and so on",
          given_centroids_name(0), params.kmeans.k);
   }
+  if (params.tap == ClusterTap::z) {
+    fail(ExitCode::config,
+         "cluster.init: centroids cannot be given where cluster.tap is z, because how its values are scaled is known "
+         "only from the recorded inputs; cluster another tap or start another way");
+  }
   if (params.automatic_k != AutomaticK::none) {
     fail(ExitCode::config,
          "cluster.automatic_k: centroids cannot be given (cluster.init), because their number is what is looked for");

@@ -77,6 +77,10 @@ void save_layer_clusters(const fs::path& folder, std::int64_t layer, const Layer
   if (!fit.prices.empty()) tensors.emplace("prices", view_of(fit.prices, {fit.k}, store::TensorType::f64));
   if (!fit.probabilities.empty())
     tensors.emplace("probabilities", view_of(fit.probabilities, {rows}, store::TensorType::f32));
+  if (fit.map.outputs > 0) {
+    tensors.emplace("map.weight", view_of(fit.map.weight, {fit.map.outputs, fit.map.inputs}, store::TensorType::f32));
+    tensors.emplace("map.bias", view_of(fit.map.bias, {fit.map.outputs}, store::TensorType::f32));
+  }
   store::write_safetensors(layer_clusters_path(folder, layer), tensors,
                            store::with_checksum(tensors, {{kSummaryKey, fit.summary.dump()}}));
 }

@@ -10,6 +10,7 @@
 
 #include "cluster/hdbscan.h"
 #include "cluster/kmeans.h"
+#include "stages/cluster/row_map.h"
 
 namespace moextract::stages {
 
@@ -33,6 +34,7 @@ struct LayerFit {
   std::vector<float> probabilities = {};               ///< [local rows]; k-means has none
   std::vector<cluster::KMeansIteration> history = {};  ///< of the best start
   std::optional<cluster::hdbscan::Model> tree = {};
+  RowMap map = {};  ///< tap z: what inputs became the clustered rows by; else empty
   nlohmann::json summary;
 };
 

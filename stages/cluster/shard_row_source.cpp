@@ -9,8 +9,6 @@
 namespace moextract::stages {
 namespace {
 
-// Rows of h that a worker multiplies while a part of W2 stays in its cache.
-constexpr std::int64_t kOutputRows = 16;
 // Blocks of kept rows: large enough to be dealt to many threads, small enough to note progress between them.
 constexpr std::int64_t kKeptBlockRows = 65536;
 
@@ -25,40 +23,19 @@ std::string tap_name(ClusterTap tap) {
     case ClusterTap::both:
       return "both";
     case ClusterTap::y:
+      return "y";
+    case ClusterTap::z:
       break;
   }
-  return "y";
+  return "z";
 }
 
-void compute_outputs(const OutputLayer& layer, std::span<const std::uint16_t> h, std::span<std::uint16_t> y,
-                     Workers& workers) {
-  const std::int64_t width = layer.width, hidden = layer.hidden;
-  const std::int64_t rows = static_cast<std::int64_t>(h.size()) / hidden;
-  // Columns side by side, so that one hidden value meets all outputs at once and each output has one sum.
-  std::vector<double> transposed(layer.weight.size());
-  for (std::int64_t i = 0; i < width; ++i) {
-    for (std::int64_t j = 0; j < hidden; ++j)
-      transposed[j * width + i] = static_cast<double>(layer.weight[i * hidden + j]);
-  }
-  workers.for_each((rows + kOutputRows - 1) / kOutputRows, [&](std::int64_t unit, int) {
-    const std::int64_t first = unit * kOutputRows, count = std::min(kOutputRows, rows - first);
-    std::vector<double> sums(static_cast<std::size_t>(count * width));
-    std::vector<float> hs(static_cast<std::size_t>(count * hidden)), ys(sums.size());
-    from_float16(h.subspan(static_cast<std::size_t>(first * hidden), hs.size()), hs);
-    for (std::size_t i = 0; i < sums.size() && !layer.bias.empty(); ++i) {
-      sums[i] = static_cast<double>(layer.bias[i % static_cast<std::size_t>(width)]);
-    }
-    for (std::int64_t j = 0; j < hidden; ++j) {
-      const double* column = transposed.data() + j * width;
-      for (std::int64_t r = 0; r < count; ++r) {
-        const auto value = static_cast<double>(hs[static_cast<std::size_t>(r * hidden + j)]);
-        double* sum = sums.data() + r * width;
-        for (std::int64_t i = 0; i < width; ++i) sum[i] += value * column[i];
-      }
-    }
-    std::transform(sums.begin(), sums.end(), ys.begin(), [](double sum) { return static_cast<float>(sum); });
-    to_float16(ys, y.subspan(static_cast<std::size_t>(first * width), ys.size()));
-  });
+bool reads_x(ClusterTap tap) {
+  return tap == ClusterTap::x || tap == ClusterTap::both || tap == ClusterTap::z;
+}
+
+bool reads_h(ClusterTap tap) {
+  return tap == ClusterTap::h || tap == ClusterTap::both || tap == ClusterTap::y;
 }
 
 ShardRowSource::ShardRowSource(std::vector<store::ShardExtent> shards, std::int64_t layer, const Settings& settings,
@@ -76,8 +53,9 @@ ShardRowSource::ShardRowSource(std::vector<store::ShardExtent> shards, std::int6
       dimension_ = settings_.x_width + settings_.h_width;
       break;
     case ClusterTap::y:
-      MOEX_ASSERT(settings_.output != nullptr, "y needs the layer's output weights");
-      dimension_ = settings_.output->width;
+    case ClusterTap::z:
+      MOEX_ASSERT(settings_.map != nullptr, "rows that are not recorded need what they are computed by");
+      dimension_ = settings_.map->outputs;
       break;
   }
 }
@@ -94,20 +72,23 @@ void ShardRowSource::read_blocks(const std::function<void(const cluster::RowBloc
     store::stream_rows(shards_, layer_, tap, settings_.block_rows, hand_out);
     return;
   }
+  const bool mapped = settings_.tap != ClusterTap::both;
+  const store::Tap tap = settings_.tap == ClusterTap::z ? store::Tap::x : store::Tap::h;
   std::vector<std::uint16_t> x, made;
   for (const store::ShardExtent& shard : shards_) {
     if (shard.rows == 0) continue;
     const store::ShardReader reader(shard.path);
     store::stream_rows(
-        std::span(&shard, 1), layer_, store::Tap::h, settings_.block_rows,
-        [&](std::int64_t first_global, std::int64_t count, std::span<const std::uint16_t> h) {
+        std::span(&shard, 1), layer_, tap, settings_.block_rows,
+        [&](std::int64_t first_global, std::int64_t count, std::span<const std::uint16_t> read) {
           made.resize(static_cast<std::size_t>(count * dimension_));
-          if (settings_.tap == ClusterTap::y) {
-            compute_outputs(*settings_.output, h, made, workers_);
+          if (mapped) {
+            map_rows(*settings_.map, read, made, workers_);
             if (const std::int64_t at = first_non_finite(std::span<const std::uint16_t>(made)); at >= 0) {
               fail(ExitCode::numerics,
-                   "{}: the MLP's output of row {} in layer {} is too large for float16: cluster another tap",
-                   shard.path.string(), shard.first_row + first_global - shard.first_global + at / dimension_, layer_);
+                   "{}: the {} of row {} in layer {} are too large for float16: cluster another tap",
+                   shard.path.string(), settings_.tap == ClusterTap::y ? "MLP's outputs" : "pre-activations",
+                   shard.first_row + first_global - shard.first_global + at / dimension_, layer_);
             }
           } else {
             const std::int64_t dx = settings_.x_width, dh = settings_.h_width;
@@ -116,7 +97,7 @@ void ShardRowSource::read_blocks(const std::function<void(const cluster::RowBloc
             for (std::int64_t i = 0; i < count; ++i) {
               auto to = made.begin() + i * dimension_;
               to = std::copy_n(x.begin() + i * dx, dx, to);
-              std::copy_n(h.begin() + i * dh, dh, to);
+              std::copy_n(read.begin() + i * dh, dh, to);
             }
           }
           hand_out(first_global, count, made);

@@ -17,7 +17,8 @@
 #include "moe/device_model.h"
 #include "moe/expert_mlp.h"
 #include "run/progress.h"
-#include "stages/cluster/cluster.h"
+#include "stages/cluster/layer_clusters.h"
+#include "stages/cluster/load_centroids.h"
 #include "stages/evaluate/routing_counts.h"
 #include "stages/precision_check.h"
 
@@ -172,14 +173,10 @@ std::unique_ptr<model::Network> make_routed(const EvaluateInputs& inputs, const 
     } else if (inputs.routing == moe::Routing::best) {
       chooser = moe::best_routing(layer, dense->tensors, tensors, k);
     } else {
-      const fs::path path = layer_clusters_path(inputs.clusters, layer);
-      const model::WeightsFile file = model::load_weights(path);
-      const auto centroids = file.tensors.find("centroids");
-      if (centroids == file.tensors.end() || centroids->second.dim() != 2 || centroids->second.size(0) != k) {
-        fail(ExitCode::input, "{}: does not hold the {} clusters that the experts of layer {} were made of",
-             path.string(), k, layer);
-      }
-      chooser = moe::oracle_routing(layer, dense->tensors, model::to_device(centroids->second, device),
+      moe::Centroids centroids = load_centroids(inputs.clusters, layer, k);
+      for (at::Tensor* tensor : {&centroids.rows, &centroids.map_weight, &centroids.map_bias})
+        if (tensor->defined()) *tensor = model::to_device(*tensor, device);
+      chooser = moe::oracle_routing(layer, dense->tensors, centroids,
                                     load_layer_clusters(inputs.clusters, layer).summary.value("tap", "x"));
     }
     return std::make_unique<moe::MixtureMlp>(layer, tensors, std::move(chooser));

@@ -10,7 +10,9 @@
 #include "core/float16.h"
 #include "moe/gather_tensors.h"
 #include "run/progress.h"
-#include "stages/cluster/cluster.h"
+#include "stages/cluster/layer_clusters.h"
+#include "stages/cluster/load_centroids.h"
+#include "stages/cluster/shard_row_source.h"
 #include "store/shard_rows.h"
 
 namespace moextract::stages {
@@ -20,26 +22,23 @@ namespace {
 /// Part of the routers' definition: products of another number of rows may round otherwise.
 constexpr std::int64_t kBlockRows = 2048;
 
+/// Whether a token's cluster can be told from its input by the centroids.
+bool is_of_inputs(const std::string& tap) {
+  return tap == tap_name(ClusterTap::x) || tap == tap_name(ClusterTap::z);
+}
+
 LayerRouter fit_layer_router(const moe::RouterParams& params, std::int64_t layer, const fs::path& clusters,
                              std::span<const store::ShardExtent> shards) {
   const LayerClusters labelled = load_layer_clusters(clusters, layer);
-  const fs::path path = layer_clusters_path(clusters, layer);
-  at::Tensor centroids, prices;
-  if (labelled.summary.value("tap", std::string()) == store::tap_name(store::Tap::x)) {
-    const model::WeightsFile file = model::load_weights(path);
-    const auto found = file.tensors.find("centroids");
-    if (found == file.tensors.end() || found->second.dim() != 2 || found->second.size(0) != labelled.k) {
-      fail(ExitCode::input, "{}: is not a file of the cluster stage: run `moextract cluster` again", path.string());
-    }
-    centroids = found->second;
-    if (const auto priced = file.tensors.find("prices"); priced != file.tensors.end()) prices = priced->second;
-  }
+  moe::Centroids centroids;
+  if (is_of_inputs(labelled.summary.value("tap", std::string())))
+    centroids = load_centroids(clusters, layer, labelled.k);
   std::int64_t width = 0;
   if (!shards.empty()) width = store::ShardReader(shards.front().path).width(layer, store::Tap::x);
-  if (width == 0 && !(centroids.defined() && params.kind == moe::RouterKind::nearest && params.top_k == 1)) {
+  if (width == 0 && !(centroids.rows.defined() && params.kind == moe::RouterKind::nearest && params.top_k == 1)) {
     fail(ExitCode::input,
-         "the shards hold no x of layer {}, which this router is fitted to: record both taps, or cluster x and set "
-         "router.kind to nearest",
+         "the shards hold no x of layer {}, which this router is fitted to: record both taps, or cluster x or z and "
+         "set router.kind to nearest",
          layer);
   }
   const std::int64_t rows = shards.empty() ? 0 : shards.back().first_global + shards.back().rows;
@@ -59,8 +58,9 @@ LayerRouter fit_layer_router(const moe::RouterParams& params, std::int64_t layer
                        });
   };
   const std::int64_t k = std::max<std::int64_t>(labelled.k, 1);
-  const moe::FittedRouter fitted =
-      moe::fit_router(params, k, width > 0 ? width : centroids.size(1), centroids, stream, prices);
+  const std::int64_t inputs =
+      width > 0 ? width : (centroids.map_weight.defined() ? centroids.map_weight : centroids.rows).size(1);
+  const moe::FittedRouter fitted = moe::fit_router(params, k, inputs, centroids, stream);
   return {fitted.weights, width > 0 ? fitted.agreement : -1.0};
 }
 
@@ -71,7 +71,7 @@ void describe(config::Section section, moe::RouterParams& p) {
       "kind", p.kind,
       {{"automatic", moe::RouterKind::automatic, "cosine with recorded statistics (MoEE), nearest with streamed ones"},
        {"nearest", moe::RouterKind::nearest,
-        "nearest mean input of the clusters; the centroids where cluster.tap is x"},
+        "nearest mean input of the clusters; the nearest centroid where cluster.tap is x or z"},
        {"cosine", moe::RouterKind::cosine, "largest cosine to the mean input of the clusters (MoEE)"},
        {"linear", moe::RouterKind::linear, "linear discriminant analysis of inputs and clusters, in closed form"},
        {"mlp", moe::RouterKind::mlp, "a small MLP, trained on the recorded inputs and their clusters"},

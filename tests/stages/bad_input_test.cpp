@@ -190,8 +190,8 @@ TEST(BadInput, ChoicesThatDoNotGoTogether) {
 
 /// The moments stage's file of the first layer, changed before the assembly. Returns what is told of the layers.
 nlohmann::json with_moments(const SmallRun& small, const std::vector<std::string>& settings,
-                  const std::function<void(LayerMoments&)>& change, ExitCode code,
-                  const std::vector<std::string>& parts) {
+                            const std::function<void(LayerMoments&)>& change, ExitCode code,
+                            const std::vector<std::string>& parts) {
   const RunConfig config = small.config(settings);
   const auto folders = run_stages(config, 1, 1, {"moments"});
   const Pipeline pipeline(config);

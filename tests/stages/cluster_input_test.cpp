@@ -104,7 +104,7 @@ TEST_F(ClusterInput, OutputsBeyondFloat16AreNamedByFileAndRow) {
   write_shard(first, 0, {}, 0, {h.begin(), h.begin() + 40 * 4}, 4);
   write_shard(second, 40, {}, 0, {h.begin() + 40 * 4, h.end()}, 4);
   const auto output = [](std::int64_t) {
-    return OutputLayer{.width = 3, .hidden = 4, .weight = std::vector<float>(12, 2.0f), .bias = {}};
+    return RowMap{.outputs = 3, .inputs = 4, .weight = std::vector<float>(12, 2.0f), .bias = {}};
   };
   for (Method& method : methods()) {
     method.params.tap = ClusterTap::y;

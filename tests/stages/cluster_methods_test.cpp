@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "cluster/row_moments.h"
 #include "comm/backends.h"
 #include "core/file.h"
 #include "core/float16.h"
@@ -14,11 +15,13 @@
 #include "run/artefact.h"
 #include "run/log.h"
 #include "stages/cluster/cluster.h"
+#include "stages/cluster/preactivation_map.h"
 #include "stages/cluster/tried_state.h"
 #include "stages/invariants.h"
 #include "stages/report/report.h"
 #include "store/safetensors.h"
 #include "store/shard_rows.h"
+#include "tests/stages/shard_rows.h"
 #include "tests/stages/small_run.h"
 
 namespace moextract::stages::test {
@@ -242,10 +245,10 @@ TEST(ClusterMethods, TriedKAreFoundAgainOnAllRanks) {
   });
 }
 
-TEST(ClusterTaps, OutputsAreThoseOfLongDouble) {
+TEST(ClusterTaps, MappedRowsAreThoseOfLongDouble) {
   constexpr std::int64_t kRows = 37, kWidth = 5, kHidden = 23;
   RandomStream random(3, 4);
-  OutputLayer layer{.width = kWidth, .hidden = kHidden, .weight = {}, .bias = {}};
+  RowMap layer{.outputs = kWidth, .inputs = kHidden, .weight = {}, .bias = {}};
   for (std::int64_t i = 0; i < kWidth * kHidden; ++i) layer.weight.push_back(static_cast<float>(random.normal()));
   for (std::int64_t i = 0; i < kWidth; ++i) layer.bias.push_back(static_cast<float>(random.normal()));
   std::vector<float> h;
@@ -255,12 +258,12 @@ TEST(ClusterTaps, OutputsAreThoseOfLongDouble) {
   from_float16(bits, h);
   for (const int threads : {1, 2}) {
     Workers workers(threads);
-    compute_outputs(layer, bits, y, workers);
+    map_rows(layer, bits, y, workers);
     if (threads == 1) whole = y;
     EXPECT_EQ(y, whole);
     // A part of the rows gives the part of the outputs.
     std::vector<std::uint16_t> part(3 * kWidth);
-    compute_outputs(layer, std::span(bits).subspan(20 * kHidden, 3 * kHidden), part, workers);
+    map_rows(layer, std::span(bits).subspan(20 * kHidden, 3 * kHidden), part, workers);
     EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + 20 * kWidth));
   }
   for (std::int64_t r = 0; r < kRows; ++r) {
@@ -276,20 +279,120 @@ TEST(ClusterTaps, OutputsAreThoseOfLongDouble) {
   }
 }
 
+/// Rows of normal values, some columns of large mean, in float16.
+std::vector<float> rows_in_float16(std::int64_t rows, std::int64_t width, std::uint64_t seed) {
+  RandomStream random(seed, 1);
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < rows * width; ++i) {
+    const auto column = static_cast<double>(i % width);
+    values.push_back(static_cast<float>(random.normal() * (1 + column) + 20 * column));
+  }
+  std::vector<std::uint16_t> bits(values.size());
+  to_float16(values, bits);
+  from_float16(bits, values);
+  return values;
+}
+
+struct MappedRows {
+  RowMap map;
+  std::vector<double> rows;  // [n, width], map applied
+};
+
+/// The map that the stage makes of `x` [n, width] and `first`, on one rank; moments come from a shard.
+MappedRows standardise(const std::vector<float>& x, const RowMap& first) {
+  const std::int64_t width = first.inputs;
+  const SmallRun small;
+  const fs::path path = small.file("x.h5");
+  test::write_shard(path, 0, x, width, {}, 0);
+  MappedRows made;
+  comm::run_threads(1, [&](comm::Communicator& comm) {
+    Workers workers(2);
+    const ShardRowSource source(store::list_shards(std::vector{path}), 0,
+                                {.tap = ClusterTap::x, .x_width = width, .block_rows = 17}, workers);
+    made.map = preactivation_map(first, cluster::stream_row_moments(source, width, false, comm, workers), workers);
+  });
+  const auto rows = static_cast<std::int64_t>(x.size()) / width;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t i = 0; i < width; ++i) {
+      double sum = static_cast<double>(made.map.bias[i]);
+      for (std::int64_t j = 0; j < width; ++j)
+        sum += static_cast<double>(made.map.weight[i * width + j]) * static_cast<double>(x[r * width + j]);
+      made.rows.push_back(sum);
+    }
+  }
+  return made;
+}
+
+double squared_distance(const std::vector<double>& rows, std::int64_t width, std::int64_t a, std::int64_t b) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < width; ++i) {
+    const double difference = rows[a * width + i] - rows[b * width + i];
+    sum += difference * difference;
+  }
+  return sum;
+}
+
+TEST(ClusterTaps, DistancesAreThoseOfStandardisedPreactivations) {
+  constexpr std::int64_t kRows = 90, kWidth = 6, kHidden = 11, kDead = 4;
+  const std::vector<float> x = rows_in_float16(kRows, kWidth, 5);
+  RandomStream random(6, 1);
+  RowMap first{.outputs = kHidden, .inputs = kWidth, .weight = {}, .bias = {}};
+  for (std::int64_t i = 0; i < kHidden * kWidth; ++i)
+    first.weight.push_back(i / kWidth == kDead ? 0.0f : static_cast<float>(random.normal() * (i < kWidth ? 100 : 1)));
+  // Pre-activations neuron by neuron, each divided by its own deviation.
+  std::vector<double> z(kRows * kHidden);
+  for (std::int64_t j = 0; j < kHidden; ++j) {
+    double mean = 0, squares = 0;
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      for (std::int64_t i = 0; i < kWidth; ++i)
+        z[r * kHidden + j] +=
+            static_cast<double>(first.weight[j * kWidth + i]) * static_cast<double>(x[r * kWidth + i]);
+      mean += z[r * kHidden + j] / kRows;
+    }
+    for (std::int64_t r = 0; r < kRows; ++r) squares += std::pow(z[r * kHidden + j] - mean, 2);
+    const double deviation = std::sqrt(squares / (kRows - 1));
+    for (std::int64_t r = 0; r < kRows && j != kDead; ++r) z[r * kHidden + j] /= deviation;
+  }
+  const MappedRows made = standardise(x, first);
+  for (std::int64_t r = 1; r < kRows; ++r) {
+    const double wanted = squared_distance(z, kHidden, r, r / 2);
+    EXPECT_NEAR(squared_distance(made.rows, kWidth, r, r / 2), wanted, 1e-3 * wanted) << "rows " << r << ", " << r / 2;
+  }
+  for (std::int64_t i = 0; i < kWidth; ++i) {
+    double mean = 0;
+    for (std::int64_t r = 0; r < kRows; ++r) mean += made.rows[r * kWidth + i] / kRows;
+    EXPECT_NEAR(mean, 0, 1e-3) << "centred, so that float16 keeps what tells rows apart";
+  }
+}
+
+TEST(ClusterTaps, InputsThatDoNotVaryStayApartFromNothing) {
+  const std::vector<float> x(30 * 3, 2.5f);
+  const RowMap first{.outputs = 4, .inputs = 3, .weight = std::vector<float>(12, 1.0f), .bias = {}};
+  const MappedRows made = standardise(x, first);
+  EXPECT_EQ(made.map.weight, (std::vector<float>{1, 0, 0, 0, 1, 0, 0, 0, 1}));
+  for (const double value : made.rows) EXPECT_EQ(value, 0);
+}
+
 TEST(ClusterTaps, KeptRowsAreThoseOfTheShards) {
   const SmallRun small;
   const RunConfig config = small.config({});
   const auto folders = run_stages(config, 1, 1, {"collect"});
   const std::vector<store::ShardExtent> shards =
       store::list_shards(shard_paths(folders.at("collect"), 60, config.collect));
-  OutputLayer output{.width = 16, .hidden = 32, .weight = std::vector<float>(16 * 32, 0.25f), .bias = {}};
+  const RowMap output{.outputs = 16, .inputs = 32, .weight = std::vector<float>(16 * 32, 0.25f), .bias = {}};
+  const RowMap standardised{.outputs = 16, .inputs = 16, .weight = std::vector<float>(16 * 16, 0.5f), .bias = {}};
   Workers workers(2);
-  for (const ClusterTap tap : {ClusterTap::h, ClusterTap::x, ClusterTap::both, ClusterTap::y}) {
+  for (const ClusterTap tap : {ClusterTap::h, ClusterTap::x, ClusterTap::both, ClusterTap::y, ClusterTap::z}) {
     std::vector<std::uint16_t> first;
     for (const std::int64_t keep : {std::int64_t{0}, std::int64_t{1} << 30}) {
-      const ShardRowSource source(
-          shards, 1,
-          {.tap = tap, .x_width = 16, .h_width = 32, .block_rows = 50, .keep_bytes = keep, .output = &output}, workers);
+      const ShardRowSource source(shards, 1,
+                                  {.tap = tap,
+                                   .x_width = 16,
+                                   .h_width = 32,
+                                   .block_rows = 50,
+                                   .keep_bytes = keep,
+                                   .map = tap == ClusterTap::y ? &output : &standardised},
+                                  workers);
       const std::int64_t width = tap == ClusterTap::both ? 48 : tap == ClusterTap::h ? 32 : 16;
       EXPECT_EQ(source.dimension(), width);
       for (int pass = 0; pass < 3; ++pass) {
@@ -319,7 +422,7 @@ TEST(ClusterTaps, KeptRowsAreThoseOfTheShards) {
 
 TEST(ClusterTaps, ARunGoesThroughOnEachTap) {
   const SmallRun small;
-  for (const std::string tap : {"both", "y"}) {
+  for (const std::string tap : {"both", "y", "z"}) {
     const RunConfig config = small.config({"cluster.tap=" + tap, "finetune.enabled=false"}, tap);
     const auto one = run_stages(config, 1, 1),
                two = run_stages(small.config({"cluster.tap=" + tap, "finetune.enabled=false"}, tap + "2"), 3, 2);

@@ -49,7 +49,7 @@ struct Case {
 };
 
 TEST(ClusterPlan, BoundsWhatAProcessTakes) {
-  constexpr std::int64_t kRows = 40'000, kWidth = 256, kThreads = 2;
+  constexpr std::int64_t kRows = 40'000, kWidth = 256, kHidden = 512, kThreads = 2;
   const SmallRun small;
   std::vector<float> x;
   RandomStream random(1, 2);
@@ -76,6 +76,7 @@ TEST(ClusterPlan, BoundsWhatAProcessTakes) {
          p.kmeans.init = cluster::KMeansInit::plus_plus;
          p.kmeans.init_sample = 30'000;
        }},
+      {"pre-activations", [](ClusterParams& p) { p.tap = ClusterTap::z; }},
       {"gap",
        [](ClusterParams& p) {
          p.automatic_k = AutomaticK::gap;
@@ -89,14 +90,22 @@ TEST(ClusterPlan, BoundsWhatAProcessTakes) {
          p.keep_bytes = 0;
        }},
   };
+  const auto first_layer = [&](std::int64_t) {
+    RowMap map{.outputs = kHidden, .inputs = kWidth, .weight = {}, .bias = {}};
+    for (std::int64_t i = 0; i < kHidden * kWidth; ++i)
+      map.weight.push_back(static_cast<float>(random.uniform() - 0.5));
+    return map;
+  };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.name);
     ClusterParams params = base;
     one.change(params);
     const double planned =
-        plan_cluster(params, {.rows = kRows, .x_width = kWidth, .h_width = 0, .threads = kThreads}).memory();
-    const double taken = peak_bytes(
-        [&] { EXPECT_EQ(cluster_shards(params, {small.file("a.h5")}, 1, small.file("clusters")).code, ExitCode::ok); });
+        plan_cluster(params, {.rows = kRows, .x_width = kWidth, .h_width = kHidden, .threads = kThreads}).memory();
+    const double taken = peak_bytes([&] {
+      EXPECT_EQ(cluster_shards(params, {small.file("a.h5")}, 1, small.file("clusters"), first_layer).code,
+                ExitCode::ok);
+    });
     if (!kMeasures || taken < 0) continue;
     // HDF5, thread stacks and the allocator's own take some megabytes; what an earlier case freed and kept, less.
     EXPECT_LT(taken, planned + 8e6);

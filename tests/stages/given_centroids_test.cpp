@@ -121,6 +121,7 @@ TEST_F(GivenCentroids, AreCheckedBeforeAnyWork) {
   refuses(ExitCode::input, {"cluster.centroids=" + small_.file("nowhere.safetensors").string()},
           {"nowhere.safetensors", "does not exist"});
   refuses(ExitCode::input, {"cluster.k=4"}, {"given.safetensors", "centroids.0", "F32 [3, 16]", "F32 [4, 16]"});
+  refuses(ExitCode::config, {"cluster.tap=z"}, {"cluster.init", "cluster.tap is z", "cluster another tap"});
   refuses(ExitCode::input, {"cluster.tap=h"}, {"given.safetensors", "centroids.0", "F32 [3, 16]", "F32 [3, 32]"});
   write_centroids(file_, {{"centroids.0", some_centroids(0)}});
   refuses(ExitCode::input, {}, {"given.safetensors", "no tensor centroids.1"});

@@ -57,7 +57,7 @@ void write_shard(const fs::path& path, std::int64_t first_image, const std::vect
 }
 
 ClusterOutcome cluster_shards(const ClusterParams& params, const std::vector<fs::path>& shards, int ranks,
-                              const fs::path& folder, const std::function<OutputLayer(std::int64_t)>& output) {
+                              const fs::path& folder, const std::function<RowMap(std::int64_t)>& output) {
   fs::remove_all(folder);
   fs::create_directories(folder);
   std::vector<ClusterOutcome> outcomes(static_cast<std::size_t>(ranks));

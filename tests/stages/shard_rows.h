@@ -28,6 +28,6 @@ struct ClusterOutcome {
 /// Runs the stage on `ranks` ranks into `folder`, which it empties first; every rank must end with the same code.
 ClusterOutcome cluster_shards(const ClusterParams& params, const std::vector<std::filesystem::path>& shards, int ranks,
                               const std::filesystem::path& folder,
-                              const std::function<OutputLayer(std::int64_t)>& output = {});
+                              const std::function<RowMap(std::int64_t)>& output = {});
 
 }  // namespace moextract::stages::test

@@ -130,8 +130,8 @@ TEST(OnADevice, ControlsRouteAsOnTheCpu) {
     return trace.expert;
   };
   for (const Chooser& chooser :
-       {random_routing(1, 0, 3), oracle_routing(0, dense, centroids, "h"),
-        oracle_routing(0, dense, random_tensor("c", {3, kWidth}), "y"), best_routing(0, dense, tensors, 3)}) {
+       {random_routing(1, 0, 3), oracle_routing(0, dense, {.rows = centroids}, "h"),
+        oracle_routing(0, dense, {.rows = random_tensor("c", {3, kWidth})}, "y"), best_routing(0, dense, tensors, 3)}) {
     EXPECT_TRUE(at::equal(run(kThere, chooser), run(Device{}, chooser)));
   }
 }

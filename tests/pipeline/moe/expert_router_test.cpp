@@ -1,6 +1,7 @@
 // Routers: what they choose, how they are fitted, and mixtures of several experts, against plain loops.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "moe/control_routing.h"
 #include "moe/mixture_mlp.h"
@@ -142,11 +143,12 @@ TEST(ControlRouting, OracleAndBestAskTheDenseMlp) {
   const at::Tensor x = random_tensor("x", {40, kWidth});
   const at::Tensor h = at::gelu(at::linear(x, dense.at(kPrefix + "fc1.weight"), dense.at(kPrefix + "fc1.bias")));
   const at::Tensor centroids = random_tensor("centroids", {3, kHidden}), inputs = random_tensor("inputs", {3, kWidth});
-  const Choice of_hidden = oracle_routing(0, dense, centroids, "h")(x),
-               of_inputs = oracle_routing(0, dense, inputs, "x")(x), best = best_routing(0, dense, tensors, 3)(x);
+  const Choice of_hidden = oracle_routing(0, dense, {.rows = centroids}, "h")(x),
+               of_inputs = oracle_routing(0, dense, {.rows = inputs}, "x")(x),
+               best = best_routing(0, dense, tensors, 3)(x);
   const at::Tensor sides = random_tensor("sides", {3, kWidth + kHidden});
-  const Choice of_outputs = oracle_routing(0, dense, inputs, "y")(x),
-               of_both = oracle_routing(0, dense, sides, "both")(x);
+  const Choice of_outputs = oracle_routing(0, dense, {.rows = inputs}, "y")(x),
+               of_both = oracle_routing(0, dense, {.rows = sides}, "both")(x);
   const std::vector<ExpertWeights> experts = load_expert_weights(0, tensors);
   for (std::int64_t i = 0; i < 40; ++i) {
     EXPECT_EQ(of_outputs.expert[i][0].item<std::int64_t>(),
@@ -225,14 +227,38 @@ TEST(RouterFit, NearestAndCosineAreTheMeansOfTheClusters) {
               1e-12);
 }
 
+TEST(RouterFit, AMapOfTheInputsIsFoldedIntoTheKeys) {
+  const Blobs blobs(60);
+  RouterParams params;
+  params.kind = RouterKind::nearest;
+  const Centroids centroids{.rows = random_tensor("centroids", {3, 5}),
+                            .prices = at::tensor({0.0, 3.0, 1.0}, at::kDouble),
+                            .map_weight = random_tensor("map", {5, kWidth}),
+                            .map_bias = random_tensor("map bias", {5})};
+  const RouterWeights router = fit_router(params, 3, kWidth, centroids, blobs.rows()).weights;
+  ASSERT_EQ(router.keys.sizes(), (std::vector<std::int64_t>{3, kWidth})) << "one product an input, whatever the map";
+  const at::Tensor mapped = at::linear(blobs.x, centroids.map_weight, centroids.map_bias),
+                   expert = choose_experts(router, blobs.x).expert,
+                   of_oracle = oracle_routing(0, dense_tensors(), centroids, "z")(blobs.x).expert;
+  std::set<std::int64_t> chosen;
+  for (std::int64_t i = 0; i < 60; ++i) {
+    const at::Tensor distance = (centroids.rows - mapped[i]).square().sum(1).to(at::kDouble);
+    EXPECT_EQ(expert[i][0].item<std::int64_t>(), (distance + centroids.prices).argmin().item<std::int64_t>());
+    EXPECT_EQ(of_oracle[i][0].item<std::int64_t>(), distance.argmin().item<std::int64_t>());
+    chosen.insert(expert[i][0].item<std::int64_t>());
+  }
+  EXPECT_GT(chosen.size(), 1u) << "or the test shows nothing";
+}
+
 TEST(RouterFit, CentroidsOfTheInputsAreTakenAsTheyAre) {
   const Blobs blobs(60);
   RouterParams params;
   params.kind = RouterKind::nearest;
   const at::Tensor centroids = random_tensor("centroids", {3, kWidth});
-  EXPECT_TRUE(same_bits(fit_router(params, 3, kWidth, centroids, blobs.rows()).weights.keys, centroids));
+  EXPECT_TRUE(same_bits(fit_router(params, 3, kWidth, {.rows = centroids}, blobs.rows()).weights.keys, centroids));
   const at::Tensor prices = at::tensor({0.0, 3.0, 1.0}, at::kDouble);
-  const RouterWeights priced = fit_router(params, 3, kWidth, centroids, blobs.rows(), prices).weights;
+  const RouterWeights priced =
+      fit_router(params, 3, kWidth, {.rows = centroids, .prices = prices}, blobs.rows()).weights;
   const at::Tensor expert = choose_experts(priced, blobs.x).expert;
   for (std::int64_t i = 0; i < 60; ++i) {
     const at::Tensor cost = (centroids - blobs.x[i]).square().sum(1).to(at::kDouble) + prices;
