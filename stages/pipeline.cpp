@@ -12,6 +12,7 @@
 #include "stages/cluster/given_centroids.h"
 #include "stages/collect/collect_plan.h"
 #include "stages/evaluate/evaluate.h"
+#include "stages/moments/image_views.h"
 #include "stages/precision_check.h"
 
 namespace moextract::stages {
@@ -358,6 +359,7 @@ void Pipeline::add_moments() {
   std::vector<std::string> needs = dense_needs_;
   needs.insert(needs.end(), {"collect", "cluster"});
   json own = section("moments");
+  if (params.shifts == 0) own.erase("shifts");  // it came later and changes nothing
   own["products"] = params.products == Products::full ? "full" : "diagonal";
   // Of the router what decides where tokens go.
   json router = section("router");
@@ -392,7 +394,7 @@ std::string Pipeline::sequential_text() const {
   return fmt::format(
       "; then the layers once more in order: some {} runs over the images{}, and {} more where a rank's share of {} of "
       "streams does not fit into {} GB; {} of sums on each rank, about three times that on rank 0 while it fits",
-      passes, sampling.flip ? " and their mirrored ones" : "",
+      passes, view_count(sampling) > 1 ? fmt::format(", {} views of each", view_count(sampling)) : "",
       description_.vit.depth / 2, bytes_text(streams), config_.assemble.stream_gb, bytes_text(sums));
 }
 

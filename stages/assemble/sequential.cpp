@@ -17,6 +17,7 @@
 #include "moe/stream_repair.h"
 #include "run/progress.h"
 #include "stages/assemble/expert_ranking.h"
+#include "stages/moments/image_views.h"
 
 namespace moextract::stages {
 namespace fs = std::filesystem;
@@ -124,14 +125,19 @@ class SequentialFit {
     fail(ExitCode::resume, "assemble was asked to stop; finished layers are kept. Run the same command again to go on");
   }
 
-  /// The unit's pictures, mirrored ones behind the others.
+  /// The unit's pictures, view by view.
   at::Tensor load_images(Unit& unit) const {
     const model::InputBatch batch =
         model::load_batch(*inputs_.images, model_.description.preprocess, unit.first, unit.count, inputs_.bad_images);
-    unit.index = batch.index;
-    if (!sampling_.flip) return batch.images;
-    unit.index.insert(unit.index.end(), batch.index.begin(), batch.index.end());
-    return at::cat({batch.images, batch.images.flip({3})});
+    std::vector<std::string> ids;
+    for (const std::int64_t i : batch.index) ids.push_back(inputs_.images->id(i));
+    std::vector<at::Tensor> views;
+    unit.index.clear();
+    for (std::int64_t view = 0; view < view_count(sampling_); ++view) {
+      views.push_back(view_images(sampling_, batch.images, ids, view, vit_.patch_size));
+      unit.index.insert(unit.index.end(), batch.index.begin(), batch.index.end());
+    }
+    return views.size() == 1 ? views.front() : at::cat(views);
   }
 
   /// Importance of all tokens in all layers, from one pass with gradients.
@@ -143,14 +149,14 @@ class SequentialFit {
         leave_if_asked();
         Unit& unit = units_[static_cast<std::size_t>(number)];
         const at::Tensor images = load_images(unit);
-        const std::int64_t rows = images.size(0), plain = sampling_.flip ? rows / 2 : rows;
+        const std::int64_t rows = images.size(0), plain = rows / view_count(sampling_);
         std::vector<std::vector<at::Tensor>> parts(static_cast<std::size_t>(vit_.depth));
         for (std::int64_t at = 0; at < rows; at += sampling_.micro_batch) {
           const std::int64_t count = std::min(sampling_.micro_batch, rows - at);
           std::vector<std::string> ids;
           for (std::int64_t i = at; i < at + count; ++i) {
-            ids.push_back(inputs_.images->id(unit.index[static_cast<std::size_t>(i)]));
-            if (i >= plain) ids.back() += " mirrored";  // as the moments stage draws its classes
+            const std::string id = inputs_.images->id(unit.index[static_cast<std::size_t>(i)]);
+            ids.push_back(view_name(sampling_, id, i / plain));  // as the moments stage draws its classes
           }
           const std::vector<moe::CalibrationTrace> traces =
               moe::trace_network(*dense_, images.narrow(0, at, count), ids, /*importance=*/true, sampling_.seed);
@@ -351,7 +357,7 @@ class SequentialFit {
 }  // namespace
 
 double stream_bytes(const model::VitParams& vit, const MomentsParams& sampling) {
-  return (sampling.flip ? 2.0 : 1.0) * static_cast<double>(vit.tokens() * vit.width) * 3 * sizeof(float);
+  return static_cast<double>(view_count(sampling)) * static_cast<double>(vit.tokens() * vit.width) * 3 * sizeof(float);
 }
 
 double sequential_sum_bytes(const AssembleParams& params, std::int64_t k, std::int64_t hidden, std::int64_t width) {

@@ -16,6 +16,7 @@
 #include "moe/importance.h"
 #include "run/progress.h"
 #include "stages/cluster/cluster.h"
+#include "stages/moments/image_views.h"
 #include "stages/moments/layer_router.h"
 #include "store/safetensors.h"
 
@@ -116,7 +117,7 @@ class Pass {
         count.data_ptr<std::int64_t>()[e] = m.count;
         weight.data_ptr<double>()[e] = m.weight;
       }
-      const std::int64_t views = params_.flip ? 2 : 1;
+      const std::int64_t views = view_count(params_);
       double gradient = 0;
       for (const double g : gradient_[i]) gradient += g;
       std::vector<at::Tensor> directions;
@@ -149,17 +150,17 @@ class Pass {
     if (batch.index.empty()) return batch.skipped;
     std::vector<std::string> ids;
     for (const std::int64_t i : batch.index) ids.push_back(inputs_.images.id(i));
-    add_views(batch.images, batch.index, ids, prefix);
-    if (params_.flip) {
-      for (std::string& id : ids) id += " mirrored";  // a class of its own is drawn
-      add_views(batch.images.flip({3}), batch.index, ids, prefix);
+    for (std::int64_t view = 0; view < view_count(params_); ++view) {
+      std::vector<std::string> names;  // a class of its own is drawn for each view
+      for (const std::string& id : ids) names.push_back(view_name(params_, id, view));
+      add_view(view_images(params_, batch.images, ids, view, description.vit.patch_size), batch.index, names, prefix);
     }
     return batch.skipped;
   }
 
   /// The images [n, channels, height, width] as the model is to see them; index: their places in the set.
-  void add_views(const at::Tensor& images, std::span<const std::int64_t> index, std::span<const std::string> ids,
-                 std::int64_t prefix) {
+  void add_view(const at::Tensor& images, std::span<const std::int64_t> index, std::span<const std::string> ids,
+                std::int64_t prefix) {
     const model::DeviceScope scope(context_.device);
     const std::vector<moe::CalibrationTrace> traces =
         moe::trace_network(network_, model::to_device(images, context_.device), ids, params_.importance, params_.seed);
@@ -223,6 +224,13 @@ void describe(config::Section section, MomentsParams& p) {
   section.add("importance", &p.importance,
               "Weigh each token by the gradient of the model's own log-likelihood with respect to the MLP's output");
   section.add("flip", &p.flip, "Use each image mirrored, too: twice the tokens for twice the time");
+  section
+      .add("shifts", &p.shifts,
+           "Use so many more copies of each image (and of its mirror image), shifted by up to half a patch each way: "
+           "other "
+           "patches for as much more time each")
+      .at_least(0)
+      .at_most(63);
   section.add("micro_batch", &p.micro_batch, "Images that one thread computes at once; part of the result's last bits")
       .at_least(1)
       .in("images");

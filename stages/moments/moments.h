@@ -29,6 +29,7 @@ struct MomentsParams {
   bool inputs = false;                      ///< second moments of x, too
   bool importance = true;                   ///< weigh tokens by how much the model's answer depends on them
   bool flip = false;                        ///< add each image mirrored, too
+  std::int64_t shifts = 0;                  ///< add so many copies of each image, shifted by up to half a patch
   std::int64_t micro_batch = 20;            ///< images that one thread computes at once
   double memory_gb = 4.0;  ///< of a rank, for the sums; more layers than fit take another pass over the images
   std::uint64_t seed = 1;  ///< of the classes drawn from the model's own softmax

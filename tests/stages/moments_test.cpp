@@ -4,14 +4,19 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
 
 #include "model/input_batch.h"
 #include "model/vit_params.h"
 #include "moe/expert_router.h"
 #include "moe/model_file.h"
+#include "run/artefact.h"
 #include "stages/collect/collect_plan.h"
+#include "stages/moments/image_views.h"
 #include "stages/moments/moments_plan.h"
 #include "tests/stages/small_run.h"
 
@@ -71,14 +76,73 @@ TEST(MomentsPlan, IsWhatTheRunDoes) {
   EXPECT_FALSE(Pipeline(small.config({})).moments_plan({.images = 60})) << "no such stage";
 }
 
+TEST(ImageViews, AreTheImageMovedByLessThanAPatch) {
+  constexpr std::int64_t kSide = 12, kPatch = 5;  // shifts of -2 .. 2
+  MomentsParams params;
+  EXPECT_EQ(view_count(params), 1);
+  params.flip = true;
+  params.shifts = 3;
+  ASSERT_EQ(view_count(params), 8);
+  const at::Tensor images = at::arange(2 * 3 * kSide * kSide, at::kFloat).reshape({2, 3, kSide, kSide});
+  const std::vector<std::string> ids{"a", "b"};
+  std::set<std::string> names;
+  std::set<std::pair<std::int64_t, std::int64_t>> moves;
+  for (std::int64_t view = 0; view < view_count(params); ++view) {
+    const at::Tensor seen = view_images(params, images, ids, view, kPatch),
+                     second = view_images(params, images.narrow(0, 1, 1), std::span(ids).subspan(1), view, kPatch);
+    EXPECT_TRUE(at::equal(seen.narrow(0, 1, 1), second)) << "whatever images come with it";
+    ASSERT_EQ(seen.sizes(), images.sizes());
+    for (std::int64_t n = 0; n < 2; ++n) {
+      names.insert(view_name(params, ids[static_cast<std::size_t>(n)], view));
+      const at::Tensor from = view % 2 == 1 ? images[n].flip({2}) : images[n];
+      // The one move under which every pixel is the one it was moved from, or the nearest at the edge.
+      std::vector<std::pair<std::int64_t, std::int64_t>> found;
+      for (std::int64_t dy = -2; dy <= 2; ++dy) {
+        for (std::int64_t dx = -2; dx <= 2; ++dx) {
+          bool same = true;
+          for (std::int64_t y = 0; y < kSide && same; ++y) {
+            for (std::int64_t x = 0; x < kSide && same; ++x) {
+              same = at::equal(seen[n].select(1, y).select(1, x),
+                               from.select(1, std::clamp<std::int64_t>(y + dy, 0, kSide - 1))
+                                   .select(1, std::clamp<std::int64_t>(x + dx, 0, kSide - 1)));
+            }
+          }
+          if (same) found.emplace_back(dy, dx);
+        }
+      }
+      ASSERT_EQ(found.size(), 1u) << "view " << view;
+      if (view < 2) {
+        EXPECT_EQ(found.front(), (std::pair<std::int64_t, std::int64_t>{0, 0}));
+      } else {
+        moves.insert(found.front());
+      }
+    }
+  }
+  EXPECT_EQ(names.size(), 16u);
+  EXPECT_GT(moves.size(), 4u);
+  EXPECT_EQ(view_name(params, "a", 1), "a mirrored") << "what earlier artefacts were drawn by";
+}
+
+TEST(ImageViews, NoneMoreLeavesTheAddressOfMomentsAsItWas) {
+  const SmallRun small;
+  const auto address = [&](const std::string& shifts) {
+    return run_stages(small.config({"assemble.method=least_squares", "cluster.tap=x", "moments.shifts=" + shifts}), 1,
+                      1, {"moments"})
+        .at("moments");
+  };
+  const std::filesystem::path none = address("0");
+  EXPECT_FALSE(run::ArtefactStore::manifest_of(none).at("settings").at("moments").contains("shifts"));
+  EXPECT_NE(address("1"), none);
+}
+
 /// Sums in double of what the model computes of every image on its own.
 struct Oracle {
   at::Tensor count, sum, products;  // [experts], [experts, H], [experts, H, H]
   at::Tensor absolute, magnitudes;  // sum and products of |h|
 };
 
-Oracle sums_of(const moe::LoadedModel& model, const data::ImageSet& images, const LayerMoments& moments,
-               std::int64_t layer) {
+Oracle sums_of(const moe::LoadedModel& model, const data::ImageSet& images, const MomentsParams& params,
+               const LayerMoments& moments, std::int64_t layer) {
   const std::int64_t experts = std::ssize(moments.experts), hidden = model.description.vit.hidden;
   const auto zeros = [&](std::vector<std::int64_t> shape) { return at::zeros(shape, at::kDouble); };
   Oracle oracle{at::zeros({experts}, at::kLong), zeros({experts, hidden}), zeros({experts, hidden, hidden}),
@@ -86,9 +150,13 @@ Oracle sums_of(const moe::LoadedModel& model, const data::ImageSet& images, cons
   const auto network = moe::make_network(model.description, model.tensors);
   const std::int64_t prefix = moments.prefix_apart ? model.description.vit.prefix_tokens() : 0;
   const at::NoGradGuard no_grad;
-  for (std::int64_t i = 0; i < images.size(); ++i) {
+  for (std::int64_t n = 0; n < images.size() * view_count(params); ++n) {
+    const std::int64_t i = n / view_count(params);
     const model::InputBatch one = model::load_batch(images, model.description.preprocess, i, 1, model::BadImages::stop);
-    network->logits(one.images, [&](std::int64_t l, const model::MlpTrace& trace) {
+    const std::string id = images.id(i);
+    const at::Tensor view =
+        view_images(params, one.images, std::span(&id, 1), n % view_count(params), model.description.vit.patch_size);
+    network->logits(view, [&](std::int64_t l, const model::MlpTrace& trace) {
       if (l != layer) return;
       const at::Tensor x = trace.x.reshape({-1, trace.x.size(-1)}), h = trace.h.reshape({-1, hidden}).to(at::kDouble);
       const at::Tensor scores = moe::router_scores(moments.router, x);
@@ -108,16 +176,23 @@ Oracle sums_of(const moe::LoadedModel& model, const data::ImageSet& images, cons
 TEST(Moments, DoNotDependOnTheMicroBatchBeyondTheRounding) {
   const SmallRun small;
   const moe::LoadedModel model = moe::load_model(small.weights_file(), std::nullopt);
-  for (const std::int64_t micro_batch : {1, 4, 7, 60}) {
+  struct Case {
+    std::int64_t micro_batch;
+    std::string flip, shifts, tap;
+  };
+  for (const auto& [micro_batch, flip, shifts, tap] : {Case{1, "false", "0", "x"}, Case{4, "false", "0", "z"},
+                                                       Case{7, "true", "2", "x"}, Case{60, "false", "0", "x"}}) {
     const RunConfig config =
-        small.config({"assemble.method=least_squares", "assemble.storage=own_output", "cluster.tap=x",
-                      "moments.importance=false", "moments.micro_batch=" + std::to_string(micro_batch)});
+        small.config({"assemble.method=least_squares", "assemble.storage=own_output", "cluster.tap=" + tap,
+                      "moments.importance=false", "moments.flip=" + flip, "moments.shifts=" + shifts,
+                      "moments.micro_batch=" + std::to_string(micro_batch)});
     const std::filesystem::path folder = run_stages(config, 2, 2, {"moments"}).at("moments");
     const auto images = data::open_image_set(config.data.calibration);
-    const double batches = static_cast<double>((images->size() + micro_batch - 1) / micro_batch);
+    const double batches =
+        static_cast<double>((images->size() + micro_batch - 1) / micro_batch * view_count(config.moments));
     for (std::int64_t layer = 0; layer < 2; ++layer) {
       const LayerMoments moments = load_layer_moments(folder, layer);
-      const Oracle oracle = sums_of(model, *images, moments, layer);
+      const Oracle oracle = sums_of(model, *images, config.moments, moments, layer);
       for (std::int64_t e = 0; e < std::ssize(moments.experts); ++e) {
         const moe::SecondMoments& m = moments.experts[static_cast<std::size_t>(e)];
         ASSERT_EQ(m.count, oracle.count[e].item<std::int64_t>()) << "every token goes where it went";

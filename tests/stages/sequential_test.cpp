@@ -68,7 +68,7 @@ TEST_P(SequentialFits, GiveTheSameBytesOnAnyRanksThreadsAndMemory) {
 INSTANTIATE_TEST_SUITE_P(
     Storages, SequentialFits,
     testing::Values(std::vector<std::string>{"assemble.sequential=all", "assemble.storage=own_output",
-                                             "moments.flip=true", "model.short_last_block=true"},
+                                             "moments.flip=true", "moments.shifts=1", "model.short_last_block=true"},
                     std::vector<std::string>{"assemble.sequential=experts", "assemble.storage=shared",
                                              "assemble.sequential_ridge=0.1", "moments.importance=false"},
                     std::vector<std::string>{"assemble.sequential=all", "assemble.storage=separate", "router.top_k=2",
