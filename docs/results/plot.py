@@ -11,7 +11,7 @@ import re
 import sys
 
 COLOURS = ["#1f5fae", "#b4540a", "#2e7d32", "#7b1fa2", "#c0392b", "#00838f", "#6d4c41", "#9e9d24", "#455a64", "#d81b60",
-           "#1a237e", "#ff8f00", "#33691e", "#880e4f", "#00bcd4"]
+           "#1a237e", "#ff8f00", "#33691e", "#880e4f", "#00bcd4", "#8c9eff", "#a1887f"]
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 860, 470, 60, 30, 330, 50
 TARGET, SEED = "assemble.target_active", "data.calibration.shuffle_seed"
 
@@ -31,6 +31,8 @@ def label(row):
     name = f"fitted, k = {k}"
     if get("cluster.tap") == "h":
         name += " on h, cosine"
+    if get("cluster.tap") == "z":
+        name += " on z"
     if get("assemble.budget") == "layer_share":
         name += ", same share a layer"
     if get("router.class_token") != "routed" and get("assemble.budget") == "layer_share":
