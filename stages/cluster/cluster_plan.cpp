@@ -154,7 +154,8 @@ ClusterPlan plan_cluster(const ClusterParams& params, const ClusterScale& scale)
   const std::int64_t kept = local_rows * width * 2;
   plan.rows = (kept <= params.keep_bytes ? static_cast<double>(kept) : 0) + 2 * block * d;
   if (params.tap == ClusterTap::both) plan.rows += 2 * block * (x + h);
-  // W1; moments of x, their sums, the metric, its eigenvectors and root; rows in double; a worker's tile of mapped rows.
+  // W1; moments of x, their sums, the metric, its eigenvectors and root; rows in double; a worker's tile of mapped
+  // rows.
   if (params.tap == ClusterTap::z)
     plan.rows += 2 * block * x + 4 * x * h + 48 * x * x + 8 * 1024 * x + threads * 16 * 16 * x;
   if (params.tap == ClusterTap::y) plan.rows += 2 * block * h + 12 * x * h + threads * 16 * (12 * x + 4 * h);
