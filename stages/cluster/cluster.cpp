@@ -59,8 +59,13 @@ std::optional<RowMap> map_of(const std::vector<store::ShardExtent>& part, std::i
   settings.keep_bytes = 0;
   const ShardRowSource rows(part, layer, settings, context.workers);
   const cluster::RowMoments moments = cluster::stream_row_moments(rows, width, false, context.comm, context.workers);
-  context.comm.together([&] { map = preactivation_map(map, moments, context.workers); });
-  // Ranks on other processors may round otherwise.
+  // On one rank: there is nothing to share, and others may run on processors that round otherwise.
+  context.comm.together([&] {
+    if (context.comm.is_root()) map = preactivation_map(map, moments, context.workers);
+  });
+  map.outputs = width;
+  map.weight.resize(static_cast<std::size_t>(width * width));
+  map.bias.resize(static_cast<std::size_t>(width));
   context.comm.broadcast(std::span(map.weight));
   context.comm.broadcast(std::span(map.bias));
   return map;

@@ -227,8 +227,7 @@ void describe(config::Section section, MomentsParams& p) {
   section
       .add("shifts", &p.shifts,
            "Use so many more copies of each image (and of its mirror image), shifted by up to half a patch each way: "
-           "other "
-           "patches for as much more time each")
+           "other patches for as much more time each")
       .at_least(0)
       .at_most(63);
   section.add("micro_batch", &p.micro_batch, "Images that one thread computes at once; part of the result's last bits")
