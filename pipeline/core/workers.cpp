@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
+#include <chrono>
 #include <exception>
 #include <limits>
 #include <mutex>
@@ -14,19 +14,32 @@
 #include "core/error.h"
 
 namespace moextract {
+namespace {
+
+/// How long a thread looks for work, or for the others' end, before it sleeps: a forward pass deals every few hundred
+/// microseconds, and waking a thread takes tens of them.
+constexpr std::chrono::microseconds kPatience{300};
+
+void rest_a_moment() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
 
 struct Workers::Team {
-  std::mutex mutex;
-  std::condition_variable wake, idle;
   std::vector<std::thread> threads;
   std::function<void()> at_start;
+  bool looks = false;  // whether there is a core for each thread to look around on
   bool stop = false;
-  std::uint64_t round = 0;
-  int busy = 0;
-  // the round's work
+  // One thread changes `round` to start one, after all that follows is set; `busy` is 0 when all others have left it.
+  std::atomic<std::uint32_t> round{0};
+  std::atomic<std::uint32_t> busy{0};
   const std::function<void(std::int64_t, int)>* work = nullptr;
   std::int64_t count = 0;
   std::atomic<std::int64_t> next{0};
+  std::mutex mutex;  // of the error
   std::exception_ptr error;
   std::int64_t error_unit = std::numeric_limits<std::int64_t>::max();
 
@@ -48,24 +61,41 @@ struct Workers::Team {
     }
   }
 
+  /// Waits until `value` is no longer `old`; what was written before it changed is seen. Looks for a while, lets others
+  /// have the core in between, then sleeps.
+  void wait_for_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) const {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    while (looks && std::chrono::steady_clock::now() < end) {
+      for (int i = 0; i < 64; ++i) {
+        if (value.load(std::memory_order_acquire) != old) return;
+        rest_a_moment();
+      }
+      std::this_thread::yield();
+    }
+    value.wait(old, std::memory_order_acquire);
+  }
+
   void run(int worker) {
     if (at_start) at_start();
-    std::uint64_t seen = 0;
-    std::unique_lock lock(mutex);
+    std::uint32_t seen = 0;
     for (;;) {
-      wake.wait(lock, [&] { return stop || round != seen; });
+      wait_for_change(round, seen);
+      ++seen;  // none is left out: the next begins when this one is over
       if (stop) return;
-      seen = round;
-      lock.unlock();
       take_units(worker);
-      lock.lock();
-      if (--busy == 0) idle.notify_all();
+      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_all();
     }
+  }
+
+  void start_round() {
+    round.fetch_add(1, std::memory_order_release);
+    round.notify_all();
   }
 };
 
 Workers::Workers(int threads, std::function<void()> at_start) : team_(std::make_unique<Team>()) {
   MOEX_ASSERT(threads >= 1, "a team needs at least one thread");
+  team_->looks = threads <= usable_cores();
   team_->at_start = std::move(at_start);
   if (team_->at_start) team_->at_start();
   for (int worker = 1; worker < threads; ++worker) {
@@ -74,32 +104,28 @@ Workers::Workers(int threads, std::function<void()> at_start) : team_(std::make_
 }
 
 Workers::~Workers() {
-  {
-    const std::lock_guard lock(team_->mutex);
-    team_->stop = true;
-  }
-  team_->wake.notify_all();
+  team_->stop = true;
+  team_->start_round();
   for (std::thread& thread : team_->threads) thread.join();
 }
 
-int Workers::size() const { return static_cast<int>(team_->threads.size()) + 1; }
+int Workers::size() const {
+  return static_cast<int>(team_->threads.size()) + 1;
+}
 
 void Workers::for_each(std::int64_t count, const std::function<void(std::int64_t, int)>& work) {
   if (count <= 0) return;
-  {
-    const std::lock_guard lock(team_->mutex);
-    team_->work = &work;
-    team_->count = count;
-    team_->next.store(0);
-    team_->error = nullptr;
-    team_->error_unit = std::numeric_limits<std::int64_t>::max();
-    team_->busy = static_cast<int>(team_->threads.size());
-    ++team_->round;
-  }
-  team_->wake.notify_all();
+  team_->work = &work;
+  team_->count = count;
+  team_->next.store(0);
+  team_->error = nullptr;
+  team_->error_unit = std::numeric_limits<std::int64_t>::max();
+  team_->busy.store(static_cast<std::uint32_t>(team_->threads.size()));
+  team_->start_round();
   team_->take_units(0);
-  std::unique_lock lock(team_->mutex);
-  team_->idle.wait(lock, [&] { return team_->busy == 0; });
+  for (std::uint32_t busy; (busy = team_->busy.load(std::memory_order_acquire)) != 0;) {
+    team_->wait_for_change(team_->busy, busy);
+  }
   if (team_->error) std::rethrow_exception(team_->error);
 }
 

@@ -34,6 +34,23 @@ TEST_P(WorkersOf, DoEveryUnitOnce) {
   }
 }
 
+// Threads look for the next round for a while and then sleep: both must find it, and what was written before it.
+TEST_P(WorkersOf, FindEveryRoundSoonOrLate) {
+  Workers workers(GetParam());
+  std::int64_t sum = 0, expected = 0;
+  for (std::int64_t round = 0; round < 400; ++round) {
+    if (round % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::vector<std::int64_t> made(4, -1);
+    workers.for_each(4, [&](std::int64_t unit, int) {
+      if (round % 50 == 1 && unit == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      made[static_cast<std::size_t>(unit)] = round * unit;
+    });
+    for (const std::int64_t value : made) sum += value;
+    expected += 6 * round;
+  }
+  EXPECT_EQ(sum, expected);
+}
+
 TEST_P(WorkersOf, AWorkerIsOneThreadAtATime) {
   Workers workers(GetParam());
   std::vector<int> plain(static_cast<std::size_t>(GetParam()), 0);  // a race here is one the thread sanitizer sees
