@@ -19,15 +19,17 @@ struct PackedProduct {
   std::int64_t in, out;
   bool gelu;  ///< y = gelu(x W^T + b), the exact GELU within 4e-7
   bool pad;   ///< outputs are written up to the panel's end (rows of y have room); otherwise up to `out`
+  const void* after = nullptr;  ///< weights of the next product, to be asked for before they are needed; or null
 };
 
 /// Rows and weights as 16-bit integers times a step of the row and a step of the output.
 struct PackedProduct16 {
-  const std::int16_t* panels;  ///< [ceil(out / kPanelWidth), pairs, kPanelWidth, 2], padded with zeros
-  const float* step;           ///< [ceil(out / kPanelWidth) * kPanelWidth], of each output's weights
-  const float* bias;           ///< as above
-  std::int64_t pairs, out;     ///< pairs of inputs
-  bool gelu, pad;              ///< as above
+  const std::int16_t* panels;   ///< [ceil(out / kPanelWidth), pairs, kPanelWidth, 2], padded with zeros
+  const float* step;            ///< [ceil(out / kPanelWidth) * kPanelWidth], of each output's weights
+  const float* bias;            ///< as above
+  std::int64_t pairs, out;      ///< pairs of inputs
+  bool gelu, pad;               ///< as above
+  const void* after = nullptr;  ///< as above
 };
 
 struct PackedKernels {

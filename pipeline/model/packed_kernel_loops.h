@@ -17,6 +17,17 @@ namespace {
 /// Bytes of a panel's input, or pair of inputs.
 constexpr std::int64_t kLine = 64;
 
+/// Memory that is asked for a little at a time, while something else is computed: at once it would fill the processor's
+/// queue of misses, and that would wait.
+struct Ahead {
+  const char* at;
+  std::int64_t step;  ///< bytes a turn of the loop
+  inline __attribute__((always_inline)) void ask() {
+    __builtin_prefetch(at, /*rw=*/0, /*locality=*/2);
+    at += step;
+  }
+};
+
 /// Inputs (or pairs) of a panel that stay in the first-level cache while all rows pass: 24 KB of weights.
 constexpr std::int64_t kChunk = 384;
 
@@ -77,10 +88,16 @@ struct FloatTile {
 
   std::int64_t length() const { return product.in; }
   const void* panel(std::int64_t number) const { return product.panels + number * product.in * kPanelWidth; }
+  /// The first panel meets rows for the first time: those after x[0 .. count), if they stand behind one another.
+  void look_ahead(const Input* x, std::int64_t count, std::int64_t left, Ahead& ahead) const {
+    const std::int64_t soon = left < count ? left : count;
+    if (soon <= 0 || x[count + soon - 1] != x[count] + (soon - 1) * product.in) return;
+    ahead = {reinterpret_cast<const char*>(x[count]), soon * static_cast<std::int64_t>(sizeof(float))};
+  }
   /// R rows times P panels, from panel `first` on, inputs begin .. end. y holds the sums between chunks of inputs.
   template <int R, int P>
   inline __attribute__((always_inline)) void run(std::int64_t first, const Input* x, std::int64_t, float* const* y,
-                                                 std::int64_t begin, std::int64_t end) const {
+                                                 std::int64_t begin, std::int64_t end, Ahead ahead) const {
     constexpr int kPerPanel = kPanelWidth / Vec::kWidth, kVectors = kPerPanel * P;
     const std::int64_t in = product.in, column = first * kPanelWidth;
     const float* panel[P];
@@ -93,6 +110,7 @@ struct FloatTile {
     const float* row[R];
     for (int r = 0; r < R; ++r) row[r] = x[r];
     for (std::int64_t i = begin; i < end; ++i) {
+      ahead.ask();
       Vec w[kVectors];
       for (int v = 0; v < kVectors; ++v) {
         w[v] = Vec::load(panel[v / kPerPanel] + i * kPanelWidth + v % kPerPanel * Vec::kWidth);
@@ -122,9 +140,10 @@ struct IntegerTile {
 
   std::int64_t length() const { return product.pairs; }
   const void* panel(std::int64_t number) const { return product.panels + number * product.pairs * kPanelWidth * 2; }
+  void look_ahead(const Input*, std::int64_t, std::int64_t, Ahead&) const {}  // they have just been quantised
   template <int R, int P>
   inline __attribute__((always_inline)) void run(std::int64_t first, const Input* x, std::int64_t at, float* const* y,
-                                                 std::int64_t begin, std::int64_t end) const {
+                                                 std::int64_t begin, std::int64_t end, Ahead ahead) const {
     using Int = typename Vec::Int;
     constexpr int kPerPanel = kPanelWidth / Vec::kWidth, kVectors = kPerPanel * P;
     const std::int64_t pairs = product.pairs, column = first * kPanelWidth;
@@ -139,6 +158,7 @@ struct IntegerTile {
     const std::int16_t* row[R];
     for (int r = 0; r < R; ++r) row[r] = x[r];
     for (std::int64_t i = begin; i < end; ++i) {
+      ahead.ask();
       Int w[kVectors];
       for (int v = 0; v < kVectors; ++v) {
         w[v] = Int::load16(panel[v / kPerPanel] + (i * kPanelWidth + v % kPerPanel * Vec::kWidth) * 2);
@@ -170,11 +190,11 @@ struct IntegerTile {
 template <int R, int P, typename Tile>
 inline __attribute__((always_inline)) void rows_of(const Tile& tile, std::int64_t first, const typename Tile::Input* x,
                                                    std::int64_t at, std::int64_t count, float* const* y,
-                                                   std::int64_t begin, std::int64_t end) {
+                                                   std::int64_t begin, std::int64_t end, Ahead ahead) {
   if (count == R) {
-    tile.template run<R, P>(first, x + at, at, y + at, begin, end);
+    tile.template run<R, P>(first, x + at, at, y + at, begin, end, ahead);
   } else if constexpr (R > 1) {
-    rows_of<R - 1, P>(tile, first, x, at, count, y, begin, end);
+    rows_of<R - 1, P>(tile, first, x, at, count, y, begin, end, ahead);
   }
 }
 
@@ -185,17 +205,24 @@ void panels(const Tile& tile, std::int64_t first, const typename Tile::Input* x,
   // Sums between chunks stand in y, which must have room for whole panels.
   const bool room = tile.product.pad || (first + P) * kPanelWidth <= tile.product.out;
   const std::int64_t chunk = room && length > kChunk + kChunk / 4 ? kChunk : length;
-  const char* next = static_cast<const char*>(tile.panel(first + P));  // beyond the last it is asked for in vain
+  // What is multiplied with next: the following panels, or what comes after the last.
+  const std::int64_t left = (tile.product.out + kPanelWidth - 1) / kPanelWidth - (first + P);
+  const void* const next = left > 0 ? tile.panel(first + P) : tile.product.after;
+  const std::int64_t asked = next == nullptr ? 0 : length * (left > 0 && left < P ? left : P);
   std::int64_t begin = 0;
   do {
     const std::int64_t end = length - begin <= chunk + chunk / 4 ? length : begin + chunk;
     for (std::int64_t g = 0, at = 0; g < groups; ++g) {
       const std::int64_t count = least + (g < larger ? 1 : 0);
-      // Where rows are few, weights come from afar: each group asks for its share of the next panel.
-      for (std::int64_t i = begin + (end - begin) * g / groups; i < begin + (end - begin) * (g + 1) / groups; ++i) {
-        __builtin_prefetch(next + i * kLine);
+      // Where rows are few, weights come from afar: each group asks for its share of the next ones.
+      Ahead ahead{static_cast<const char*>(asked > 0 ? next : tile.panel(first)), 0};
+      if (asked > 0) {
+        const std::int64_t turns = end - begin, from = asked * (begin * groups + turns * g) / (length * groups),
+                           to = asked * (begin * groups + turns * (g + 1)) / (length * groups);
+        ahead = {ahead.at + from * kLine, (to - from) * kLine / turns};
       }
-      rows_of<R, P>(tile, first, x, at, count, y, begin, end);
+      if (first == 0 && begin == 0) tile.look_ahead(x + at, count, n - at - count, ahead);
+      rows_of<R, P>(tile, first, x, at, count, y, begin, end, ahead);
       at += count;
     }
     begin = end;

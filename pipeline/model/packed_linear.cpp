@@ -128,10 +128,12 @@ void PackedLinear::pack_transposed(const float* columns, std::int64_t row, std::
   }
 }
 
-void PackedLinear::multiply(const float* const* x, std::int64_t n, float* const* y, bool pad) const {
+void PackedLinear::multiply(const float* const* x, std::int64_t n, float* const* y, bool pad,
+                            const PackedLinear* after) const {
+  const void* const next = after != nullptr ? after->panels() : nullptr;
   const PackedKernels& run = kernels();
   if (precision_ == Precision::float32) {
-    run.multiply({panels_.data(), bias_.data(), in_, out_, gelu_, pad}, x, n, y);
+    run.multiply({panels_.data(), bias_.data(), in_, out_, gelu_, pad, next}, x, n, y);
     return;
   }
   static thread_local Scratch scratch;
@@ -144,7 +146,7 @@ void PackedLinear::multiply(const float* const* x, std::int64_t n, float* const*
       run.round_bfloat16(x[i], in_, row);
       scratch.rounded_rows[static_cast<std::size_t>(i)] = row;
     }
-    run.multiply({panels_.data(), bias_.data(), in_, out_, gelu_, pad}, scratch.rounded_rows.data(), n, y);
+    run.multiply({panels_.data(), bias_.data(), in_, out_, gelu_, pad, next}, scratch.rounded_rows.data(), n, y);
     return;
   }
   const std::int64_t pairs = (in_ + 1) / 2;
@@ -154,16 +156,16 @@ void PackedLinear::multiply(const float* const* x, std::int64_t n, float* const*
   for (std::int64_t i = 0; i < n; ++i) {
     scratch.quantised_rows[static_cast<std::size_t>(i)] = scratch.quantised.data() + i * 2 * pairs;
   }
-  run.multiply16({panels16_.data(), step_.data(), bias_.data(), pairs, out_, gelu_, pad}, scratch.quantised_rows.data(),
-                 scratch.step.data(), n, y);
+  run.multiply16({panels16_.data(), step_.data(), bias_.data(), pairs, out_, gelu_, pad, next},
+                 scratch.quantised_rows.data(), scratch.step.data(), n, y);
 }
 
 void PackedLinear::forward(const float* x, std::int64_t x_row, std::int64_t n, float* y, std::int64_t y_row) const {
-  const std::int64_t rows = split_rows(n, kMostRows, 30);
-  split((n + rows - 1) / rows, [&](std::int64_t block) {
+  const RowBlocks blocks(n, kMostRows);
+  split(blocks.count(), [&](std::int64_t block) {
     const float* in[kMostRows];
     float* out[kMostRows];
-    const std::int64_t begin = block * rows, count = std::min(rows, n - begin);
+    const std::int64_t begin = blocks.begin(block), count = blocks.size(block);
     for (std::int64_t i = 0; i < count; ++i) {
       in[i] = x + (begin + i) * x_row;
       out[i] = y + (begin + i) * y_row;

@@ -29,8 +29,9 @@ class PackedLinear {
   std::int64_t in() const { return in_; }
   std::int64_t out() const { return out_; }
   /// y[i][0..out) from x[i][0..in) for i < n, n <= kMostRows. With `pad`, y[i] has room for `padded_out()` values, and
-  /// all are written.
-  void multiply(const float* const* x, std::int64_t n, float* const* y, bool pad) const;
+  /// all are written. The weights of `after`, if it is given, are asked for before the next product needs them.
+  void multiply(const float* const* x, std::int64_t n, float* const* y, bool pad,
+                const PackedLinear* after = nullptr) const;
   /// Rows of x, `x_row` apart, to rows of y, `y_row` apart, for n of any size; split over threads (see splitting.h).
   void forward(const float* x, std::int64_t x_row, std::int64_t n, float* y, std::int64_t y_row) const;
   /// x [..., in] -> [..., out], float32 on the CPU.
@@ -38,6 +39,9 @@ class PackedLinear {
   std::int64_t padded_out() const { return static_cast<std::int64_t>(bias_.size()); }
 
  private:
+  const void* panels() const {
+    return precision_ == Precision::int16 ? static_cast<const void*>(panels16_.data()) : panels_.data();
+  }
   void make_room(std::int64_t out, std::int64_t in, Precision precision);
 
   std::vector<float> panels_;           // float32 and bfloat16

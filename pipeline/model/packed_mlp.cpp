@@ -13,7 +13,7 @@ namespace {
 // Hidden values of a block: they should stay in the second-level cache beside a panel of weights, but the weights of a
 // wide layer, which come from farther, should serve many rows: 90 are a fifth faster than 30 at 3,072 neurons.
 constexpr std::int64_t kBlockValues = 96 * 1024;
-constexpr std::int64_t kFewestRows = 90, kRowUnit = 30;
+constexpr std::int64_t kFewestRows = 90;
 
 }  // namespace
 
@@ -24,7 +24,7 @@ PackedMlp::PackedMlp(const at::Tensor& fc1_weight, const at::Tensor& fc1_bias, c
 
 std::int64_t PackedMlp::block_rows() const {
   const std::int64_t rows = kBlockValues / std::max<std::int64_t>(first_.padded_out(), 1);
-  return std::clamp(rows / kRowUnit * kRowUnit, kFewestRows, kMostRows);
+  return std::clamp(rows, kFewestRows, kMostRows);
 }
 
 template <typename RowOf, typename HiddenOf>
@@ -34,19 +34,20 @@ void PackedMlp::run(const float* x, std::int64_t n, const RowOf& row_of, float* 
   if (values.size() < static_cast<std::size_t>(most * width)) values.resize(static_cast<std::size_t>(most * width));
   const float *in[kMostRows], *middle_in[kMostRows];
   float *middle_out[kMostRows], *out[kMostRows];
-  for (std::int64_t begin = 0; begin < n; begin += most) {
-    const std::int64_t count = std::min(most, n - begin);
+  const std::int64_t blocks = (n + most - 1) / most;
+  for (std::int64_t block = 0; block < blocks; ++block) {  // of equal size within a row
+    const std::int64_t begin = n * block / blocks, count = n * (block + 1) / blocks - begin;
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t row = row_of(begin + i);
       in[i] = x + row * first_.in();
       out[i] = y + row * second_.out();
       middle_in[i] = middle_out[i] = values.data() + i * width;
     }
-    first_.multiply(in, count, middle_out, /*pad=*/true);
+    first_.multiply(in, count, middle_out, /*pad=*/true, &second_);
     for (std::int64_t i = 0; i < count; ++i) {
       if (float* h = hidden_of(row_of(begin + i)); h != nullptr) std::copy_n(middle_in[i], hidden, h);
     }
-    second_.multiply(middle_in, count, out, /*pad=*/false);
+    second_.multiply(middle_in, count, out, /*pad=*/false, &first_);
   }
 }
 
@@ -61,12 +62,13 @@ at::Tensor PackedMlp::forward(const at::Tensor& x, at::Tensor* h, std::span<cons
   at::Tensor y = at::empty(shape_with(x, second_.out()), x.options());
   const float* from = input.const_data_ptr<float>();
   float* to = y.data_ptr<float>();
-  const std::int64_t n = input.numel() / first_.in(), per_block = split_rows(n, block_rows(), kRowUnit);
+  const std::int64_t n = input.numel() / first_.in();
+  const RowBlocks dealt(n, block_rows());
   const auto blocks = [&](const auto& hidden_of) {
-    split((n + per_block - 1) / per_block, [&](std::int64_t block) {
-      const std::int64_t begin = block * per_block;
+    split(dealt.count(), [&](std::int64_t block) {
+      const std::int64_t begin = dealt.begin(block);
       run(
-          from, std::min(per_block, n - begin), [&](std::int64_t i) { return begin + i; }, to, hidden_of);
+          from, dealt.size(block), [&](std::int64_t i) { return begin + i; }, to, hidden_of);
     });
   };
   if (h == nullptr) {

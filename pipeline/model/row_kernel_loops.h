@@ -107,10 +107,10 @@ struct RowEnd {
 };
 
 /// Largest magnitudes and sums of squares of R rows by lane, to largest[r] and squares[r]: a row alone would wait for
-/// its own sums.
+/// its own sums. Rows of an expert stand apart, so that the processor cannot guess the next ones: `soon` are asked for.
 template <typename Vec, int R>
-inline __attribute__((always_inline)) void survey_rows(const float* const* x, std::int64_t n, Lanes<Vec>* largest,
-                                                       Lanes<Vec>* squares) {
+inline __attribute__((always_inline)) void survey_rows(const float* const* x, const float* const* soon, std::int64_t n,
+                                                       Lanes<Vec>* largest, Lanes<Vec>* squares) {
   using All = Lanes<Vec>;
   const std::int64_t whole = n / kPanelWidth * kPanelWidth;
   All most[R], square[R];
@@ -123,7 +123,10 @@ inline __attribute__((always_inline)) void survey_rows(const float* const* x, st
     }
   };
   for (std::int64_t i = 0; i < whole; i += kPanelWidth) {
-    for (int r = 0; r < R; ++r) take(r, x[r] + i);
+    for (int r = 0; r < R; ++r) {
+      __builtin_prefetch(soon[r] + i);
+      take(r, x[r] + i);
+    }
   }
   if (whole < n) {
     for (int r = 0; r < R; ++r) take(r, RowEnd(x[r], whole, n).values);
@@ -162,9 +165,10 @@ void quantise(const float* const* x, std::int64_t rows, std::int64_t n, std::int
     Lanes<Vec> largest[kGroup], squares[kGroup];
     int r = 0;
     for (; r + kTogether <= count; r += kTogether) {
-      survey_rows<Vec, kTogether>(x + first + r, n, largest + r, squares + r);
+      const bool more = first + r + kGroup + kTogether <= rows;
+      survey_rows<Vec, kTogether>(x + first + r, x + first + r + (more ? kGroup : 0), n, largest + r, squares + r);
     }
-    for (; r < count; ++r) survey_rows<Vec, 1>(x + first + r, n, largest + r, squares + r);
+    for (; r < count; ++r) survey_rows<Vec, 1>(x + first + r, x + first + r, n, largest + r, squares + r);
     float factor[kGroup];
     for (r = 0; r < count; ++r) {
       const Quantum quantum = quantum_of(largest[r].largest(), squares[r].sum(), n);

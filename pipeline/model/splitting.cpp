@@ -36,11 +36,10 @@ void split(std::int64_t count, const std::function<void(std::int64_t part)>& wor
   workers->for_each(count, [&](std::int64_t part, int) { work(part); });
 }
 
-std::int64_t split_rows(std::int64_t n, std::int64_t most, std::int64_t unit) {
-  const std::int64_t threads = split_threads();
-  const std::int64_t rounds = std::max<std::int64_t>((n + most * threads - 1) / (most * threads), 1);
-  const std::int64_t rows = (n + rounds * threads - 1) / (rounds * threads);
-  return std::clamp((rows + unit - 1) / unit * unit, unit, std::max(most, unit));
+RowBlocks::RowBlocks(std::int64_t n, std::int64_t most) : n_(n), units_((n + kRowUnit - 1) / kRowUnit) {
+  const std::int64_t per_block = std::max<std::int64_t>(most / kRowUnit, 1), threads = split_threads();
+  const std::int64_t fewest = (units_ + per_block - 1) / per_block;
+  count_ = std::min((fewest + threads - 1) / threads * threads, units_);
 }
 
 }  // namespace moextract::model

@@ -30,8 +30,23 @@ int split_threads();
 /// work(part) for part in 0 .. count-1, on the scope's team or, without one, here. Exceptions as Workers::for_each.
 void split(std::int64_t count, const std::function<void(std::int64_t part)>& work);
 
-/// Rows of a block if n rows are to be split evenly and a block holds at most `most`: a multiple of `unit` that gives
-/// every thread as many blocks, within one.
-std::int64_t split_rows(std::int64_t n, std::int64_t most, std::int64_t unit);
+/// n rows in blocks of at most `most` (at least kRowUnit): as many for every thread of the split where there are rows
+/// enough, and of equal size within kRowUnit.
+class RowBlocks {
+ public:
+  RowBlocks(std::int64_t n, std::int64_t most);
+  std::int64_t count() const { return count_; }
+  /// The block's first row; begin(count()) is n.
+  std::int64_t begin(std::int64_t block) const {
+    return count_ == 0 ? 0 : std::min(n_, units_ * block / count_ * kRowUnit);
+  }
+  std::int64_t size(std::int64_t block) const { return begin(block + 1) - begin(block); }
+
+  /// What the kernels hold in registers at a time, or a multiple of it.
+  static constexpr std::int64_t kRowUnit = 12;
+
+ private:
+  std::int64_t n_, units_, count_;
+};
 
 }  // namespace moextract::model

@@ -16,9 +16,6 @@
 namespace moextract::model {
 namespace {
 
-/// Rows that a thread norms and multiplies at a time.
-constexpr std::int64_t kRowUnit = 30;
-
 float* room(std::vector<float>& values, std::int64_t size) {
   if (values.size() < static_cast<std::size_t>(size)) values.resize(static_cast<std::size_t>(size));
   return values.data();
@@ -27,8 +24,8 @@ float* room(std::vector<float>& values, std::int64_t size) {
 /// Calls work(begin, count) for blocks of n rows, split over threads.
 template <typename Work>
 void for_row_blocks(std::int64_t n, const Work& work) {
-  const std::int64_t rows = split_rows(n, kMostRows, kRowUnit);
-  split((n + rows - 1) / rows, [&](std::int64_t block) { work(block * rows, std::min(rows, n - block * rows)); });
+  const RowBlocks blocks(n, kMostRows);
+  split(blocks.count(), [&](std::int64_t block) { work(blocks.begin(block), blocks.size(block)); });
 }
 
 /// Rows of products land in scratch and are handed on: done(i, row) for i in begin .. begin + count - 1.
@@ -155,10 +152,10 @@ at::Tensor Vit::infer_embed(const at::Tensor& pixels_of) const {
   }
   const std::int64_t values = linear.in();
   constexpr std::int64_t kBlock = 60;  // the pixels of 60 patches of 16 x 16 take 184 KB
-  const std::int64_t rows = split_rows(n * patches, kBlock, kRowUnit);
-  split((n * patches + rows - 1) / rows, [&](std::int64_t block) {
+  const RowBlocks blocks(n * patches, kBlock);
+  split(blocks.count(), [&](std::int64_t block) {
     static thread_local std::vector<float> gathered;
-    const std::int64_t begin = block * rows, count = std::min(rows, n * patches - begin);
+    const std::int64_t begin = blocks.begin(block), count = blocks.size(block);
     float* inputs = room(gathered, count * values);
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t image = (begin + i) / patches, number = (begin + i) % patches;

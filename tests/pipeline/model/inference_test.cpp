@@ -209,12 +209,23 @@ TEST(Inference, WritesHiddenValuesForThoseWhoAsk) {
 }
 
 TEST(Splitting, DealsAllRowsInUnits) {
-  EXPECT_EQ(split_rows(400, 180, 30), 150);  // alone: three blocks of at most 180
+  const auto sizes = [](std::int64_t n, std::int64_t most) {
+    const RowBlocks blocks(n, most);
+    std::vector<std::int64_t> sizes;
+    for (std::int64_t b = 0; b < blocks.count(); ++b) sizes.push_back(blocks.size(b));
+    EXPECT_EQ(blocks.begin(blocks.count()), n);
+    return sizes;
+  };
+  using Sizes = std::vector<std::int64_t>;
+  EXPECT_EQ(sizes(400, 180), (Sizes{132, 132, 136}));  // alone: three blocks of at most 180
   Workers workers(2);
   const SplitScope scope(workers);
   EXPECT_EQ(split_threads(), 2);
-  EXPECT_EQ(split_rows(197, 180, 30), 120);
-  EXPECT_EQ(split_rows(1, 180, 30), 30);
+  EXPECT_EQ(sizes(197, 180), (Sizes{96, 101}));
+  EXPECT_EQ(sizes(400, 180), (Sizes{96, 108, 96, 100}));
+  EXPECT_EQ(sizes(13, 180), (Sizes{12, 1}));
+  EXPECT_EQ(sizes(1, 180), (Sizes{1}));
+  EXPECT_EQ(sizes(0, 180), (Sizes{}));
   std::vector<int> seen(7, 0);
   split(7, [&](std::int64_t part) {
     EXPECT_EQ(split_threads(), 1) << "a part runs alone";
