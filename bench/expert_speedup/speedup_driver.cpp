@@ -25,6 +25,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/workers.h"
@@ -205,6 +206,8 @@ class Line {
     const at::AutoGradMode with_grad(true);
     const double seconds = seconds_of([&] { pass(timed, input); });
     at::set_num_threads(1);
+    // Its threads wait for more work in a loop for some milliseconds: the next turn shall have the cores for itself.
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
     return seconds;
   }
 
