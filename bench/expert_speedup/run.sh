@@ -1,7 +1,7 @@
 #!/bin/bash
 # Speed of expert layers against the MACs they save: the MLP and the whole of vit_tiny and vit_base, batch 1, 8 and 64,
 # float32, bfloat16 and int16. One JSON line each; "ratio" is the share of the saved MACs that becomes saved time. Dense,
-# experts, VBP of equal MACs and LibTorch's dense model take turns in one process. About three minutes on two cores: the
+# experts, VBP of equal MACs and LibTorch's dense model take turns in one process. About four minutes on two cores: the
 # whole vit_base at batch 64 is left out (BENCH_LARGEST=2000 asks for it, at a minute and more a line).
 #
 # Environment: BENCH_THREADS (default 2), BENCH_SHARE (0.5, of the hidden neurons), BENCH_K (16), BENCH_SECONDS (2, a line),
